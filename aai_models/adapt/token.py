@@ -1,0 +1,137 @@
+"""The audio token: the word A* as vectors for each text encoder, and its file.
+
+    v* = gain * s * f_a + f_Adapter        (Eq. 6: the row that stands for A* in the prompt)
+
+`f_a` is the unit audio feature, `s` brings it to the norm of the text encoder's own words. The file is an ordinary
+embedding: its only tensors are v* under the host's keys (`clip_l`, `clip_g`, ...), so that `embedding:name` works
+without this pack. What the pack needs beyond v* (f_a, f_Adapter, s) travels in the file's header.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import uuid
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import TokenError
+
+FORMAT = "aai-audio-token-1"
+LIFT_SEED = 0
+
+
+def lift(feature: Tensor, width: int, seed: int = LIFT_SEED) -> Tensor:
+    """Carry a feature (D,) into a space of another width by a fixed seeded matrix with orthonormal columns or rows.
+
+    Equal widths return the feature itself; a wider space keeps its norm. Source: the pack's decision for SDXL and SD2.
+    """
+    dim = feature.shape[-1]
+    if dim == width:
+        return feature
+    generator = torch.Generator().manual_seed(seed)
+    tall = torch.randn(max(dim, width), min(dim, width), generator=generator, dtype=torch.float64)
+    basis = torch.linalg.qr(tall).Q.to(feature)  # (larger, smaller), orthonormal columns
+    return feature @ (basis.T if width > dim else basis)
+
+
+@dataclass(frozen=True)
+class AudioToken:
+    """The word A* of one sound."""
+
+    audio_feature: Tensor  # f_a, (D,), unit norm
+    adapters: dict[str, Tensor]  # f_Adapter for each text encoder: key -> (n, width)
+    scales: dict[str, float]  # s for each text encoder
+    gain: float = 1.0  # how much of the sound is in the word, 0..2
+    metadata: dict[str, str] = field(default_factory=dict)  # how it was made
+
+    @property
+    def vectors(self) -> dict[str, Tensor]:
+        """v* for each text encoder: key -> (n, width), float32."""
+        return {
+            key: self.gain * self.scales[key] * lift(self.audio_feature, adapter.shape[-1]) + adapter
+            for key, adapter in self.adapters.items()
+        }
+
+    def with_audio(self, audio_feature: Tensor, gain: float = 1.0) -> AudioToken:
+        """The word of another sound by the same adapter (Fig. 6b). `audio_feature`: (D,), unit norm."""
+        if audio_feature.shape != self.audio_feature.shape:
+            raise TokenError(
+                f"The sound's feature has {audio_feature.numel()} values",
+                f"This word was made from a feature of {self.audio_feature.numel()} values",
+                "Encode the sound with the encoder that the word was trained with",
+            )
+        return replace(self, audio_feature=audio_feature.detach().clone().float(), gain=gain)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the token as a ComfyUI embedding, atomically. Raises `TokenError` if the folder cannot be written."""
+        path = Path(path)
+        vectors = {key: v.detach().to("cpu", torch.float32).clone().contiguous() for key, v in self.vectors.items()}
+        header = {
+            "format": FORMAT,
+            "aai.audio_feature": _pack(self.audio_feature),
+            "aai.adapters": json.dumps({key: _pack(a) for key, a in self.adapters.items()}),
+            "aai.scales": json.dumps(self.scales),
+            "aai.gain": repr(self.gain),
+            "aai.metadata": json.dumps(self.metadata),
+        }
+        write_atomically(path, lambda temporary: save_file(vectors, temporary, metadata=header))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> AudioToken:
+        """Read a token that `save` wrote. Raises `TokenError` for any other file."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise ValueError("it lacks the header of an audio token")
+            adapters = {key: _unpack(text) for key, text in json.loads(header["aai.adapters"]).items()}
+            return cls(
+                audio_feature=_unpack(header["aai.audio_feature"]),
+                adapters=adapters,
+                scales={key: float(s) for key, s in json.loads(header["aai.scales"]).items()},
+                gain=float(header["aai.gain"]),
+                metadata=json.loads(header["aai.metadata"]),
+            )
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise TokenError(
+                f"{Path(path).name} is not an audio token of this pack ({error})",
+                "A token file is a .safetensors file that Save Audio Token wrote",
+                "An ordinary embedding needs no loader: write embedding:name in a prompt",
+            ) from None
+
+
+def _pack(tensor: Tensor) -> str:
+    """float32 values and shape as text, bit for bit."""
+    values = tensor.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4")
+    return json.dumps({"shape": list(tensor.shape), "float32": base64.b64encode(values.tobytes()).decode()})
+
+
+def _unpack(text: str) -> Tensor:
+    packed = json.loads(text)
+    values = torch.frombuffer(bytearray(base64.b64decode(packed["float32"], validate=True)), dtype=torch.float32)
+    return values.view(packed["shape"]).clone()
+
+
+def write_atomically(path: Path, write) -> None:
+    """Call `write(temporary path)` and move the result over `path`; a failure leaves no half-written file behind."""
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise TokenError(
+            f"Could not write {path.name} into {path.parent} ({getattr(error, 'strerror', None) or error})",
+            "That folder must exist, be writable and have room for a few kilobytes",
+            "Free some space or correct the folder's permissions, then queue again",
+        ) from None

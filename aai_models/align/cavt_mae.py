@@ -1,0 +1,263 @@
+"""CAVT-MAE: the audio and the image tower of CAV-MAE (Gong et al., ICLR 2023) with a shared last block.
+
+    audio  fbank (B, 1024, 128) -> patches (B, 512, D) -> blocks_a -> blocks_u with the audio norms -> norm_a -> mean
+    image  RGB (B, 3, 224, 224) -> patches (B, 196, D) -> blocks_v -> blocks_u with the image norms -> norm_v -> mean
+
+Names of modules and parameters are those of the public checkpoints. Every size is read from the tensors.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+
+HEAD_DIM = 64
+FRAMES, MEL_BINS = 1024, 128  # the spectrogram that the audio tower was trained on
+IMAGE_SIZE = 224
+TORCH_OPERATIONS = SimpleNamespace(Linear=nn.Linear, LayerNorm=nn.LayerNorm, Conv2d=nn.Conv2d)
+
+# Parts of a pre-training or fine-tuning checkpoint that the encoders do not use.
+DROPPED = re.compile(r"^(decoder_|mask_token$|mlp_head\.)")
+AUDIO_ONLY = re.compile(r"^(patch_embed_a\.|modality_a$|pos_embed_a$|blocks_a\.|blocks_u\.|norm_a\.)")
+
+
+@dataclass(frozen=True)
+class CAVTMAEConfig:
+    """Sizes of the towers; the defaults are CAV-MAE Base."""
+
+    dim: int = 768  # width of the towers and of their features
+    patch: int = 16  # side of a square patch, in spectrogram bins or pixels
+    depth: int = 11  # blocks of each tower before the shared ones
+    shared_depth: int = 1  # blocks that both towers share
+    mlp_dim: int = 3072  # hidden width of a block's MLP
+    audio_tokens: int = 512  # patches of a 1024 x 128 spectrogram
+    image_tokens: int = 196  # patches of a 224 x 224 picture; 0: the file holds the audio tower alone
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a fused qkv projection."""
+
+    def __init__(self, dim: int, operations, **factory):
+        super().__init__()
+        self.heads = dim // HEAD_DIM
+        self.qkv = operations.Linear(dim, 3 * dim, **factory)
+        self.proj = operations.Linear(dim, dim, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, HEAD_DIM)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, tokens, 64)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(batch, tokens, dim))
+
+
+class MLP(nn.Module):
+    """Two linear layers with an exact GELU between them."""
+
+    def __init__(self, dim: int, hidden: int, operations, **factory):
+        super().__init__()
+        self.fc1 = operations.Linear(dim, hidden, **factory)
+        self.fc2 = operations.Linear(hidden, dim, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm block: one attention and one MLP, and a pair of LayerNorms for each stream (joint, audio, image)."""
+
+    def __init__(self, dim: int, hidden: int, operations, **factory):
+        super().__init__()
+        for name in ("norm1", "norm1_a", "norm1_v", "norm2", "norm2_a", "norm2_v"):
+            setattr(self, name, operations.LayerNorm(dim, eps=1e-5, **factory))
+        self.attn = Attention(dim, operations, **factory)
+        self.mlp = MLP(dim, hidden, operations, **factory)
+
+    def forward(self, x: Tensor, modality: str | None = None) -> Tensor:
+        suffix = "" if modality is None else f"_{modality}"
+        x = x + self.attn(getattr(self, f"norm1{suffix}")(x))
+        return x + self.mlp(getattr(self, f"norm2{suffix}")(x))
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping square patches, flattened row by row."""
+
+    def __init__(self, channels: int, dim: int, patch: int, operations, **factory):
+        super().__init__()
+        self.proj = operations.Conv2d(channels, dim, kernel_size=patch, stride=patch, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2)  # (B, rows * columns, D)
+
+
+def sincos_position_embedding(dim: int, rows: int, columns: int) -> Tensor:
+    """Fixed 2-D sine-cosine positions (1, rows * columns, dim): the first half encodes the column, the second the row.
+
+    Within a half: sines, then cosines, of p * 10000^(-k / (dim / 4)) for k = 0 .. dim / 4 - 1.
+    """
+    omega = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [place.reshape(-1, 1).double() * omega for place in (column, row)]  # each (rows * columns, dim / 4)
+    halves = [torch.cat([a.sin(), a.cos()], dim=1) for a in angles]
+    return torch.cat(halves, dim=1).float().unsqueeze(0)
+
+
+class CAVTMAE(nn.Module):
+    """The encoders of CAVT-MAE. Build one with `from_state_dict`."""
+
+    def __init__(self, config: CAVTMAEConfig, *, operations=TORCH_OPERATIONS, dtype=None, device=None):
+        super().__init__()
+        self.config = config
+        factory = {"dtype": dtype, "device": device}
+
+        def tower(channels: int, tokens: int, letter: str) -> None:
+            blocks = [Block(config.dim, config.mlp_dim, operations, **factory) for _ in range(config.depth)]
+            setattr(self, f"patch_embed_{letter}", PatchEmbed(channels, config.dim, config.patch, operations, **factory))
+            setattr(self, f"modality_{letter}", _fixed(torch.zeros(1, 1, config.dim, **factory)))
+            setattr(self, f"pos_embed_{letter}", _fixed(torch.zeros(1, tokens, config.dim, **factory)))
+            setattr(self, f"blocks_{letter}", nn.ModuleList(blocks))
+            setattr(self, f"norm_{letter}", operations.LayerNorm(config.dim, eps=1e-5, **factory))
+
+        tower(1, config.audio_tokens, "a")
+        shared = [Block(config.dim, config.mlp_dim, operations, **factory) for _ in range(config.shared_depth)]
+        self.blocks_u = nn.ModuleList(shared)
+        if config.image_tokens:
+            tower(3, config.image_tokens, "v")
+            self.norm = operations.LayerNorm(config.dim, eps=1e-5, **factory)
+
+    @property
+    def has_images(self) -> bool:
+        return self.config.image_tokens > 0
+
+    def encode_audio(self, fbank: Tensor) -> Tensor:
+        """Normalised log-mel spectrograms (B, 1024, 128), float -> unit vectors (B, D), float32."""
+        if fbank.ndim != 3 or tuple(fbank.shape[1:]) != (FRAMES, MEL_BINS):
+            raise ValueError(f"encode_audio takes (B, {FRAMES}, {MEL_BINS}) but got {tuple(fbank.shape)}")
+        # (B, 1, mel, time), so that token index = mel row * 64 + time column
+        return self._encode(fbank.transpose(1, 2).unsqueeze(1), "a")
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32."""
+        if not self.has_images:
+            raise CheckpointError(
+                "This CAVT-MAE file holds the audio tower alone",
+                "Pictures need a file with both towers",
+                "Choose a checkpoint that holds all 474 encoder tensors",
+            )
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, IMAGE_SIZE, IMAGE_SIZE):
+            raise ValueError(f"encode_image takes (B, 3, {IMAGE_SIZE}, {IMAGE_SIZE}) but got {tuple(pixels.shape)}")
+        return self._encode(pixels, "v")
+
+    def _encode(self, x: Tensor, letter: str) -> Tensor:
+        x = getattr(self, f"patch_embed_{letter}")(x)
+        for name in (f"pos_embed_{letter}", f"modality_{letter}"):
+            # Parameters of a module with children stay behind when a host loads a model in part.
+            x = x + getattr(self, name).to(x)
+        for block in getattr(self, f"blocks_{letter}"):
+            x = block(x)
+        for block in self.blocks_u:
+            x = block(x, letter)
+        x = getattr(self, f"norm_{letter}")(x).mean(dim=1)
+        return F.normalize(x.float(), dim=-1)
+
+    @classmethod
+    def from_state_dict(cls, state_dict: dict[str, Tensor], **options) -> CAVTMAE:
+        """Build the encoders that a checkpoint holds: both towers, or the audio tower alone.
+
+        `module.` prefixes are stripped; decoder, mask token and classifier head are dropped by name. Raises
+        `CheckpointError` unless every remaining tensor is expected and every expected one is there with its shape.
+        `options` go to the constructor (operations, dtype, device).
+        """
+        tensors = encoder_tensors(state_dict)
+        config = read_config(tensors)
+        model = cls(config, **options)
+        _check_tensors({name: tuple(t.shape) for name, t in model.state_dict().items()}, tensors)
+        model.load_state_dict(tensors)
+        return model.eval().requires_grad_(False)
+
+
+def _fixed(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)
+
+
+def encoder_tensors(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's tensors of a checkpoint under their plain names."""
+    plain = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
+    return {name: tensor for name, tensor in plain.items() if not DROPPED.match(name)}
+
+
+def read_config(tensors: dict[str, Tensor]) -> CAVTMAEConfig:
+    """Read every size of the towers from the tensors' shapes."""
+
+    def shape(name: str, ndim: int) -> tuple[int, ...]:
+        tensor = tensors.get(name)
+        if not isinstance(tensor, Tensor) or tensor.ndim != ndim:
+            found = "no such tensor" if tensor is None else f"one of shape {tuple(getattr(tensor, 'shape', ()))}"
+            first = next(iter(tensors), "nothing")
+            raise CheckpointError(
+                f"This is not a CAVT-MAE checkpoint: it has {found} named {name} (its first tensor is {first})",
+                "The encoder's tensors carry CAV-MAE's names, such as patch_embed_a.proj.weight",
+                "Choose a CAV-MAE or CAVT-MAE file",
+            )
+        return tuple(tensor.shape)
+
+    def count(prefix: str) -> int:
+        return len({name.split(".")[1] for name in tensors if name.startswith(f"{prefix}.")})
+
+    dim, _, patch, _ = shape("patch_embed_a.proj.weight", 4)
+    hidden, _ = shape("blocks_u.0.mlp.fc1.weight", 2)
+    with_images = any(not AUDIO_ONLY.match(name) for name in tensors)
+    return CAVTMAEConfig(
+        dim=dim,
+        patch=patch,
+        depth=count("blocks_a"),
+        shared_depth=count("blocks_u"),
+        mlp_dim=hidden,
+        audio_tokens=shape("pos_embed_a", 3)[1],
+        image_tokens=shape("pos_embed_v", 3)[1] if with_images else 0,
+    )
+
+
+def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, Tensor]) -> None:
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    if missing or unexpected:
+        first = [f"the first missing is {missing[0]}"] if missing else []
+        first += [f"the first unexpected is {unexpected[0]}"] if unexpected else []
+        raise CheckpointError(
+            f"The checkpoint lacks {len(missing)} encoder tensors and has {len(unexpected)} unknown ones: {', '.join(first)}",
+            f"A CAVT-MAE of this size has exactly {len(expected)} encoder tensors",
+            "Choose another file, or convert this one again from its source",
+        )
+    for name, shape in expected.items():
+        if tuple(found[name].shape) != shape:
+            raise CheckpointError(
+                f"The tensor {name} has shape {tuple(found[name].shape)}",
+                f"Its neighbours ask for {shape}",
+                "The file is damaged or was converted wrongly: fetch or convert it again",
+            )
+
+
+def self_test(encode_audio, device=None) -> None:
+    """Raise `CheckpointError` if two quite different spectrograms give the same feature, as unloaded weights do.
+
+    `encode_audio` maps (2, 1024, 128) to (2, D) unit vectors.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, FRAMES, MEL_BINS, generator=generator)
+    noise[1] = noise[1] * 0.5 + torch.linspace(2.0, -2.0, MEL_BINS)
+    features = encode_audio(noise if device is None else noise.to(device)).float()
+    cosine = float((features[0] * features[1]).sum())
+    if not cosine <= 0.9999:  # also catches NaN
+        raise CheckpointError(
+            f"This encoder hears no difference between two unlike sounds (cosine {cosine:.6f})",
+            "A trained CAVT-MAE tells them apart",
+            "The weights are damaged: fetch or convert the file again",
+        )

@@ -1,0 +1,26 @@
+"""Errors for people: what was found, what was expected, what to do."""
+
+from __future__ import annotations
+
+
+class FoundExpectedDo(ValueError):
+    """Base of the pack's errors.
+
+    Each part is a sentence without its final full stop; `do` may be empty. The message is theirs in this order.
+    """
+
+    def __init__(self, found: str, expected: str, do: str = ""):
+        self.found, self.expected, self.do = found, expected, do
+        super().__init__(" ".join(f"{part.rstrip('.')}." for part in (found, expected, do) if part))
+
+
+class CheckpointError(FoundExpectedDo):
+    """A model file that is not what it should be."""
+
+
+class TokenError(FoundExpectedDo):
+    """An audio token, its file, or its place in a prompt."""
+
+
+class TrainingError(FoundExpectedDo):
+    """Training that cannot start or cannot go on."""

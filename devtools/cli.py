@@ -1,0 +1,107 @@
+"""The commands of dev.py. Standard library only; what needs aiohttp or PyTorch runs in the host's own Python."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from .hosts import DEFAULT_VERSION, RECIPES, ROOT, Host, ensure_host
+from .report import DevError
+
+
+def _run_in_host(host: Host, arguments: list[str], **options) -> int:
+    """Run the host's Python and hand back its exit code; Ctrl-C reaches the child, which cleans up before it ends."""
+    process = subprocess.Popen([host.python, *arguments], **options)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def command_host(options) -> int:
+    host = ensure_host(options.host)
+    print(host.to_json() if options.print else f"ComfyUI {host.version} is ready: {host.comfyui}")
+    return 0
+
+
+def command_demo(options, rest: list[str]) -> int:
+    host = ensure_host(options.host)
+    arguments = ["-m", "devtools.demo", "--host", options.host, "--out", str(Path(options.out).resolve())]
+    if options.sounds:
+        arguments += ["--sounds", str(Path(options.sounds).resolve())]
+    return _run_in_host(host, [*arguments, *rest], cwd=ROOT)
+
+
+def command_test(options, rest: list[str]) -> int:
+    host = ensure_host(options.host, development=True)
+    # pytest runs inside the ComfyUI tree, so that `import nodes` is the host's module and never this repository's.
+    paths = [str(Path(a).resolve()) if Path(a.partition("::")[0]).exists() else a for a in rest]
+    named = any(Path(a.partition("::")[0]).exists() for a in rest)
+    arguments = ["-m", "pytest", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+    arguments += ["--aai-host", options.host, *paths, *([] if named else [str(ROOT / "tests")])]
+    return _run_in_host(host, arguments, cwd=host.comfyui)
+
+
+def command_serve(options) -> int:
+    from .server import Server, Workspace
+
+    host = ensure_host(options.host)
+    folder = Path(options.folder).resolve() if options.folder else None
+    with Workspace(folder) as workspace, Server(host, workspace, port=options.port, echo=True) as server:
+        print(f"ComfyUI {host.version} with the pack: {server.url} (folder {workspace.root}; Ctrl-C stops it)")
+        server.wait()
+    return 0
+
+
+def command_bench(options, rest: list[str]) -> int:
+    host = ensure_host(options.host, development=True)
+    arguments = ["-m", "benchmarks", "--host", options.host, *([options.name] if options.name else []), *rest]
+    if options.json:
+        arguments += ["--json", str(Path(options.json).resolve())]
+    return _run_in_host(host, arguments, cwd=ROOT)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--host", default=DEFAULT_VERSION, choices=RECIPES, help="ComfyUI version (%(default)s)")
+        return sub
+
+    host = add("host", "build a ComfyUI host and nothing else")
+    host.add_argument("--print", action="store_true", help="print its version, python and folder as JSON")
+    demo = add("demo", "run every example workflow in a real ComfyUI and write a page with the results")
+    demo.add_argument("--out", default="demo", help="folder for report.json and index.html (%(default)s)")
+    demo.add_argument("--sounds", help="folder with recordings of your own to use instead")
+    add("test", "run the whole test suite; further arguments go to pytest")
+    serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
+    serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
+    serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
+    bench = add("bench", "run the benchmarks, peers beside us")
+    bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
+    bench.add_argument("--json", help="also write the figures to this file")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, run the command, and turn a known failure into one line on stderr."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options, rest = _parser().parse_known_args(arguments)
+    takes_rest = {"test": command_test, "demo": command_demo, "bench": command_bench}
+    try:
+        if options.command in takes_rest:
+            return takes_rest[options.command](options, rest)
+        if rest:
+            raise DevError(f"Unknown arguments: {' '.join(rest)}. See `dev.py {options.command} --help`.")
+        return {"host": command_host, "serve": command_serve}[options.command](options)
+    except DevError as error:
+        print(f"dev.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

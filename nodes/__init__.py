@@ -1,0 +1,16 @@
+"""What an artist sees: node declarations, joined here into one list."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension
+
+
+class AlignAdaptInject(ComfyExtension):
+    """The pack's extension; ComfyUI asks it for the nodes once, at start."""
+
+    async def get_node_list(self):
+        from . import adapt, align, inject
+        from .host import folders
+
+        folders.register()
+        return [*align.NODES, *adapt.NODES, *inject.NODES]

@@ -1,0 +1,145 @@
+"""Adapt: a feature and a few pictures become a word."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..aai_models.adapt.token import AudioToken
+from ..aai_models.adapt.trainer import AdaptConfig
+from ..aai_models.errors import TrainingError
+from .host import embeddings
+from .host.training import train
+from .host.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
+
+CATEGORY = "AAI/Adapt"
+MORE_REFERENCES = ("references_2", "references_3", "references_4", "references_5")
+
+
+class AAI_TrainAudioToken(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_TrainAudioToken",
+            display_name="Train Audio Token",
+            category=CATEGORY,
+            description="Teaches the frozen model a word A* for a sound, from 3 to 5 pictures of what sounds like it.",
+            # Pictures of different sizes arrive as a list; they are one training set, not one run each.
+            is_input_list=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model that shall understand the word. It stays as it is."),
+                io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint. It stays as it is."),
+                io.Vae.Input("vae", tooltip="The VAE of the same checkpoint; it encodes the pictures."),
+                AudioFeatureType.Input("audio_feature", tooltip="The sound, from Encode Sound."),
+                io.Image.Input("references", tooltip="3 to 5 pictures of the sounding thing, as a batch or a list."),
+                io.Int.Input(
+                    "steps",
+                    default=500,
+                    min=1,
+                    max=20000,
+                    tooltip="Training steps. 100 give a first look, 300 to 500 a word to work with.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.005,
+                    min=0.000001,
+                    max=1.0,
+                    step=0.0001,
+                    round=0.000001,
+                    tooltip="How far each step goes. Lower it if the loss jumps.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="Pictures in a step. More is steadier, slower, and needs more memory.",
+                ),
+                io.Int.Input(
+                    "resolution",
+                    default=512,
+                    min=64,
+                    max=2048,
+                    step=8,
+                    tooltip="Side in pixels to which the pictures are cropped: 512 for SD1.x, 768 for SD2.x, "
+                    "1024 for SDXL.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=False,
+                    tooltip="The same seed, sound, pictures and settings give the same word.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="a photo of <A*>",
+                    tooltip="The sentence that the word is learned in; <A*> is its place. "
+                    'For a style: "a painting in the style of <A*>".',
+                ),
+                *(
+                    io.Image.Input(name, optional=True, tooltip="More pictures; they may be of another size.")
+                    for name in MORE_REFERENCES
+                ),
+            ],
+            outputs=[
+                AudioTokenType.Output("audio_token", display_name="AUDIO_TOKEN", tooltip="The word A*."),
+                io.LossMap.Output("loss_map", display_name="LOSS_MAP", tooltip="For the node Plot Loss Graph."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audio_feature, references, **lists) -> io.NodeOutput:
+        more = [picture for name in MORE_REFERENCES for picture in lists.pop(name, None) or []]
+        one = {name: values[0] for name, values in lists.items()}
+        feature = expect(audio_feature[0], AudioFeature, "audio_feature", "Encode Sound")
+        sounds = len(audio_feature) * feature.vectors.shape[0]
+        if sounds > 1:
+            raise TrainingError(
+                f"There are {sounds} sounds", "One word is made of one sound", "Connect a single sound for each training"
+            )
+        models = [one.pop(name) for name in ("model", "clip", "vae")]
+        token, losses = train(*models, feature.vectors[0], [*references, *more], AdaptConfig(**one))
+        return io.NodeOutput(token, {"loss": losses}, ui={"aai_losses": [losses]})
+
+
+class AAI_SaveAudioToken(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_SaveAudioToken",
+            display_name="Save Audio Token",
+            category=CATEGORY,
+            description="Saves the word into models/embeddings, so that `embedding:name` works in every prompt.",
+            is_output_node=True,
+            inputs=[
+                AudioTokenType.Input("audio_token", tooltip="The word, from Train Audio Token."),
+                io.String.Input(
+                    "name",
+                    default="my-sound",
+                    tooltip="What you will write after `embedding:`. Letters, digits, '-', '_', '.' and '+'.",
+                ),
+                io.Combo.Input(
+                    "if_exists",
+                    options=list(embeddings.IF_EXISTS),
+                    default="number",
+                    tooltip="When the name is taken by another word: add a number, replace that word, or stop.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    "embedding",
+                    display_name="embedding",
+                    tooltip="The name as a prompt needs it: embedding:name.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audio_token, name, if_exists) -> io.NodeOutput:
+        token = expect(audio_token, AudioToken, "audio_token", "Train Audio Token")
+        saved = embeddings.save(token, name, if_exists)
+        return io.NodeOutput(f"embedding:{saved}", ui={"text": [f"embedding:{saved}"]})
+
+
+NODES = [AAI_TrainAudioToken, AAI_SaveAudioToken]

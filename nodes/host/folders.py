@@ -1,0 +1,110 @@
+"""Where files are: model folders, the input folder, the places that the pack writes to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import folder_paths
+
+from ...aai_models.errors import CheckpointError, TokenError
+
+CAVT_FOLDER = "cavt_mae"
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".m4a", ".aac", ".wma", ".ac3"),
+    *(".mp4", ".webm", ".mkv", ".mov"),
+)
+HASH_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file the ends, the size and the time tell changes
+NAME = re.compile(r"^\w[\w.+-]{0,79}$", re.ASCII)
+RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+
+def register() -> None:
+    """Tell ComfyUI about the model folder of CAVT-MAE files; entries of extra_model_paths.yaml stay."""
+    folder = os.path.join(folder_paths.models_dir, CAVT_FOLDER)
+    table = folder_paths.folder_names_and_paths
+    paths, suffixes = table.get(CAVT_FOLDER, ([], set()))
+    paths = [*paths] if folder in paths else [*paths, folder]
+    table[CAVT_FOLDER] = (paths, set(suffixes) | {".safetensors", ".pth", ".pt"})
+
+
+def cavt_files() -> list[str]:
+    return folder_paths.get_filename_list(CAVT_FOLDER)
+
+
+def cavt_path(name: str) -> str:
+    path = folder_paths.get_full_path(CAVT_FOLDER, name)
+    if path is None:
+        raise CheckpointError(
+            f"There is no file {name!r} in models/{CAVT_FOLDER}",
+            f"Found there: {', '.join(cavt_files()) or 'nothing'}",
+            "Put the checkpoint into that folder and press R in ComfyUI",
+        )
+    return path
+
+
+def audio_files() -> list[str]:
+    """Sound and video files of the input folder, sorted."""
+    folder = folder_paths.get_input_directory()
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted(name for name in names if name.lower().endswith(AUDIO_SUFFIXES))
+
+
+def input_problem(name: str | None) -> str | None:
+    """Why a file of the input folder cannot be used, as one or two sentences; None if it can."""
+    if not name:
+        return "No sound is chosen. Upload one, or put a recording into ComfyUI's input folder."
+    plain, base = folder_paths.annotated_filepath(name)
+    base = os.path.abspath(base or folder_paths.get_input_directory())
+    path = os.path.abspath(os.path.join(base, plain))
+    if "\0" in name or os.path.commonpath([base, path]) != base or os.path.isabs(plain):
+        return f"{name!r} points outside ComfyUI's folders. Choose a file of the input folder, without '..' in its name."
+    if not os.path.isfile(path):
+        return f"There is no file {plain!r} in {os.path.basename(base)}. Upload the recording again, or choose another."
+    if os.path.getsize(path) == 0:
+        return f"{plain!r} is empty (0 bytes). Upload the recording again."
+    return None
+
+
+def input_path(name: str) -> str:
+    """The path of an input file that `input_problem` has no objection to."""
+    plain, base = folder_paths.annotated_filepath(name)
+    return os.path.abspath(os.path.join(base or folder_paths.get_input_directory(), plain))
+
+
+def file_fingerprint(path: str) -> str:
+    """A hash of the file's content, so that a changed recording runs again and an unchanged one does not."""
+    status = os.stat(path)
+    digest = hashlib.sha256(str(status.st_size).encode())
+    with open(path, "rb") as file:
+        if status.st_size <= HASH_WHOLE_FILE:
+            digest.update(file.read())
+        else:
+            digest.update(file.read(2**20))
+            file.seek(-(2**20), os.SEEK_END)
+            digest.update(file.read())
+            digest.update(str(status.st_mtime_ns).encode())
+    return digest.hexdigest()
+
+
+def require_name(name: str) -> str:
+    """A token's name that is safe as a file name and works after `embedding:`; raises `TokenError` otherwise."""
+    plain = name.strip()
+    if not NAME.match(plain) or plain.endswith(".") or ".." in plain or RESERVED.match(plain):
+        raise TokenError(
+            f"{name!r} cannot be a token's name",
+            "A name has 1 to 80 letters a-z, digits, '-', '_', '.' or '+', and no space, slash or '..'",
+            "Choose another name, for instance 'thunder-1'",
+        )
+    return plain
+
+
+def embeddings_folder() -> Path:
+    return Path(folder_paths.get_folder_paths("embeddings")[0])
+
+
+def partial_tokens_folder() -> Path:
+    """Where the best token of a run that was cancelled or failed is kept."""
+    return Path(folder_paths.get_output_directory()) / "aai_tokens"

@@ -1,0 +1,34 @@
+"""The pack's wire types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...aai_models.errors import TokenError
+
+CAVTModel = io.Custom("CAVT_MODEL")
+AudioFeatureType = io.Custom("AUDIO_FEATURE")
+AudioTokenType = io.Custom("AUDIO_TOKEN")
+
+
+@dataclass(frozen=True)
+class AudioFeature:
+    """What an encoder hears in a batch of sounds."""
+
+    vectors: Tensor  # (B, D), unit norm, float32, CPU
+    encoder: str  # the encoder's file name
+    lufs: tuple[float, ...]  # integrated loudness of each sound
+
+
+def expect(value, kind: type, what: str, source: str):
+    """Return `value` if it is a `kind`; another pack may use the same name for a wire."""
+    if not isinstance(value, kind):
+        raise TokenError(
+            f"The input {what} carries a {type(value).__name__}",
+            f"It must come from {source}",
+            "Reconnect the wire",
+        )
+    return value

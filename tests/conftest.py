@@ -1,0 +1,25 @@
+"""Loads the pack under the alias `aai_pack`, as the host does: by path, its root never on `sys.path`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _load_pack() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "aai_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["aai_pack"] = module
+    spec.loader.exec_module(module)
+
+
+_load_pack()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--aai-host", default="0.30.0", help="ComfyUI version to test against")

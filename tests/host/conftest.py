@@ -1,0 +1,92 @@
+"""A real ComfyUI for the whole run: servers over HTTP, and the same ComfyUI in this process for exact comparisons."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def _boot_comfyui(base: Path) -> None:
+    """Configure the ComfyUI of this process before anything of it is imported."""
+    import comfy.options
+
+    before, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
+    comfy.options.enable_args_parsing()
+    import comfy.cli_args  # noqa: F401
+
+    sys.argv = before
+
+
+def pytest_configure(config):
+    from aai_pack.devtools.server import Workspace
+
+    config.aai_process_workspace = Workspace()
+    _boot_comfyui(config.aai_process_workspace.root)
+
+
+def pytest_unconfigure(config):
+    config.aai_process_workspace.close()
+
+
+@pytest.fixture(scope="session")
+def host(request):
+    from aai_pack.devtools.hosts import ensure_host
+
+    return ensure_host(request.config.getoption("--aai-host"))
+
+
+@pytest.fixture(scope="session")
+def recordings():
+    """Folder of real recordings."""
+    from aai_pack.devtools.hosts import ensure_recordings
+
+    return ensure_recordings()
+
+
+def _prepare(workspace, recordings):
+    from aai_pack.devtools.stand_in import install
+
+    return install(workspace, recordings)
+
+
+@pytest.fixture(scope="session")
+def workspace(recordings):
+    """Folders of the server under test, with the stand-in models, pictures and recordings."""
+    from aai_pack.devtools.server import Workspace
+
+    with Workspace() as workspace:
+        workspace.stand_ins = _prepare(workspace, recordings)
+        yield workspace
+
+
+@pytest.fixture(scope="session")
+def server(host, workspace):
+    from aai_pack.devtools.server import Server
+
+    with Server(host, workspace) as server:
+        yield server
+        assert server.alive, f"The server died during the tests.\n{server.tail()}"
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    from aai_pack.devtools.client import Client
+
+    return Client(server.url)
+
+
+@pytest.fixture
+def stand_ins(workspace):
+    return workspace.stand_ins
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Show the end of the server's log under a test that failed."""
+    outcome = yield
+    report = outcome.get_result()
+    server = getattr(item, "funcargs", {}).get("server")
+    if report.failed and server is not None:
+        report.sections.append(("ComfyUI's log", server.tail(60)))

@@ -1,0 +1,67 @@
+"""SD1.5-class models of the host's own classes, small enough that a training step takes a fraction of a second."""
+
+from __future__ import annotations
+
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+import torch
+
+from aai_pack.devtools.stand_in import WeightMaker, taesd_tensors
+
+CPU = torch.device("cpu")
+UNET = {
+    **{"image_size": 32, "use_spatial_transformer": True, "legacy": False, "in_channels": 4, "out_channels": 4},
+    **{"model_channels": 32, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [1, 1]},
+    **{"transformer_depth_output": [1] * 4, "transformer_depth_middle": 1, "context_dim": 768},
+    **{"use_linear_in_transformer": False, "use_temporal_resblock": False, "use_temporal_attention": False},
+    "adm_in_channels": None,
+}
+
+
+def fill(module: torch.nn.Module, seed: int, scale: float = 1.0) -> None:
+    """Seeded weights for layers that the host leaves uninitialised."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        if parameter.ndim == 0:  # logit_scale
+            continue
+        if parameter.ndim == 1:
+            value = torch.ones(parameter.shape) if name.endswith("weight") else torch.zeros(parameter.shape)
+        else:
+            std = scale * parameter[0].numel() ** -0.5
+            std = {"token_embedding": 0.014, "position_embedding": 0.004}.get(name.split(".")[-2], std)
+            value = torch.randn(parameter.shape, generator=generator) * std
+        parameter.data.copy_(value)
+
+
+def build(weights=torch.float32, compute=None, seed: int = 0):
+    """(model, clip, vae) whose weights are inference tensors, as those of loader nodes are."""
+    with torch.inference_mode():
+        config = comfy.supported_models.SD15(dict(UNET))
+        config.set_inference_dtype(weights, compute)
+        network = config.get_model({}, "", device="cpu")
+        network.diffusion_model.to(weights)
+        fill(network.diffusion_model, seed)
+        model = comfy.model_patcher.ModelPatcher(network, CPU, CPU)
+        options = {"clip_l_model_config": {"num_hidden_layers": 2}, "dtype": torch.float32}
+        target = config.clip_target({}) if _takes_argument(config.clip_target) else config.clip_target()
+        clip = comfy.sd.CLIP(target, embedding_directory=[], tokenizer_data={}, parameters=0, model_options=options)
+        fill(clip.cond_stage_model, seed + 1)
+        tensors = {name: tensor.float() for name, tensor in taesd_tensors(WeightMaker(seed)).items()}
+        vae = comfy.sd.VAE(sd=tensors)
+    return model, clip, vae
+
+
+def _takes_argument(function) -> bool:
+    return function.__code__.co_argcount > 1
+
+
+def pictures(count: int = 3, seed: int = 0) -> list[torch.Tensor]:
+    """Reference pictures of different sizes, each (1, H, W, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(1, 48 + 8 * i, 72 - 8 * i, 3, generator=generator) for i in range(count)]
+
+
+def sound(seed: int = 0) -> torch.Tensor:
+    """A unit feature (768,)."""
+    return torch.nn.functional.normalize(torch.randn(768, generator=torch.Generator().manual_seed(seed)), dim=-1)

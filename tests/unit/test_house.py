@@ -1,0 +1,120 @@
+"""The house keeps its shape: arrows between folders, comfy-free method, light entry point."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
+# Which rooms a room may use, by the longest prefix that fits.
+ALLOWED = {
+    "": {"nodes"},
+    "nodes": {"nodes", "nodes.host", "aai_models"},
+    "nodes.host": {"nodes.host", "aai_models"},
+    "aai_models": {"aai_models"},
+    "aai_models.audio": {"aai_models", "aai_models.audio"},
+    "aai_models.align": {"aai_models", "aai_models.audio", "aai_models.align"},
+    "aai_models.adapt": {"aai_models", "aai_models.audio", "aai_models.adapt"},
+    "aai_models.inject": {"aai_models", "aai_models.audio", "aai_models.inject"},
+    "pocket": {"pocket", "aai_models"},
+    "devtools": {"devtools"},
+    "benchmarks": {"benchmarks", "devtools", "aai_models"},
+}
+PRODUCT = ("aai_models", "nodes", "pocket", "devtools", "benchmarks")
+
+
+def product_files() -> list[Path]:
+    files = [path for folder in PRODUCT for path in (ROOT / folder).rglob("*.py")]
+    return [ROOT / "__init__.py", *sorted(files)]
+
+
+def room_of(module: str) -> str:
+    return max((room for room in ALLOWED if module == room or module.startswith(f"{room}.") or not room), key=len)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Absolute names of what a file imports; relative imports are resolved from the pack's root."""
+    package = list(path.relative_to(ROOT).parent.parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{module}.{a.name}" for a in node.names} if node.level and not node.module else {module}
+            found |= {f"{module}.{a.name}" for a in node.names if (ROOT / module.replace(".", "/") / a.name).is_dir()}
+    return found
+
+
+@pytest.mark.parametrize("path", product_files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_run_one_way(path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+    room = room_of(module)
+    for imported in imported_modules(path):
+        if imported.split(".")[0] in PRODUCT and (ROOT / imported.split(".")[0]).is_dir():
+            is_host_module = imported.split(".")[0] == "nodes" and not _is_relative(path, "nodes")
+            if not is_host_module:
+                assert room_of(imported) in ALLOWED[room], f"{module} ({room or 'root'}) imports {imported}"
+
+
+def _is_relative(path: Path, name: str) -> bool:
+    """Whether `name` is reached by a relative import somewhere in the file (an absolute `nodes` is the host's)."""
+    return any(isinstance(n, ast.ImportFrom) and n.level for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("path", product_files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_nodes_know_the_host(path):
+    top = path.relative_to(ROOT).parts[0]
+    used = {module.split(".")[0] for module in imported_modules(path)} & (HOST_MODULES - {"nodes"})
+    if top == "nodes":
+        is_declaration = "host" not in path.relative_to(ROOT).parts
+        assert used <= ({"comfy_api"} if is_declaration else HOST_MODULES)
+    else:
+        assert not used
+
+
+@pytest.mark.parametrize("path", product_files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_module_says_what_belongs_there_and_stays_short(path):
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)), "no module docstring"
+    assert len(text.splitlines()) <= (45 if path == ROOT / "__init__.py" else 350)
+
+
+def test_torchaudio_is_never_required():
+    for path in product_files():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        top = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        names = {a.name.split(".")[0] for n in top for a in n.names} | {getattr(n, "module", "") or "" for n in top}
+        assert "torchaudio" not in names, path
+
+
+def test_the_method_imports_without_comfy_and_nodes_stays_the_hosts():
+    code = (
+        "import sys, pkgutil, importlib; sys.path.insert(0, sys.argv[1]); import aai_models\n"
+        "for m in pkgutil.walk_packages(aai_models.__path__, 'aai_models.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
+        "bad = sorted(n for n in sys.modules if n.split('.')[0] in {'comfy', 'comfy_api', 'nodes', 'torchaudio', 'av'})\n"
+        "assert not bad, bad"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(ROOT)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_runtime_dependencies():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert "\ndependencies = []\n" in text
+    assert not (ROOT / "requirements.txt").exists()
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=["lint", "format"])
+def test_ruff(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *arguments, "--no-cache", str(ROOT)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
