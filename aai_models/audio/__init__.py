@@ -1,0 +1,1 @@
+"""Sound: decoding, resampling, the encoder's spectrogram (Kaldi fbank), loudness (BS.1770)."""

@@ -1,0 +1,9 @@
+"""Errors about sounds."""
+
+from __future__ import annotations
+
+from ..errors import FoundExpectedDo
+
+
+class AudioError(FoundExpectedDo):
+    """A sound or a sound file that cannot be used as it is."""

@@ -1,0 +1,51 @@
+"""Runs the benchmarks by name and prints one table each."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+from devtools.report import DevError, step
+
+BENCHMARKS = ("import", "stock")
+
+
+def run(name: str, version: str) -> dict:
+    """The figures of one benchmark: {"title", "columns", "rows", "goal"}."""
+    module = importlib.import_module(f"benchmarks.bench_{name}")
+    with step(f"benchmark {name}"):
+        return module.measure(version)
+
+
+def table(result: dict) -> str:
+    rows = [result["columns"], *[[str(cell) for cell in row] for row in result["rows"]]]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([result["title"], *lines, f"goal: {result['goal']}", ""])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=BENCHMARKS)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    try:
+        results = {name: run(name, options.host) for name in ([options.name] if options.name else BENCHMARKS)}
+    except DevError as error:
+        print(f"dev.py bench: {error}", file=sys.stderr)
+        return 1
+    for result in results.values():
+        print(table(result))
+    if options.json:
+        machine = {"python": platform.python_version(), "machine": platform.machine(), "host_version": options.host}
+        options.json.write_text(json.dumps({**machine, "results": results}, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
