@@ -1,0 +1,161 @@
+"""The encoder's spectrogram: Kaldi's log-mel filter bank, cut or filled to 1024 frames and normalised as CAV-MAE does."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import loudness
+from .resample import resample
+from .waveform import MONO, as_waveform, to_mono
+
+SAMPLE_RATE = 16_000  # Hz
+FRAMES, MEL_BINS = 1024, 128
+FRAME_LENGTH, FRAME_SHIFT = 0.025, 0.010  # seconds
+PRE_EMPHASIS = 0.97
+LOWEST = 20.0  # Hz; the highest mel edge is the Nyquist frequency
+FLOOR = torch.finfo(torch.float32).eps
+FBANK_MEAN, FBANK_STD = -5.081, 4.4849  # of CAV-MAE's training data
+CLIP_SAMPLES = 164_080  # at SAMPLE_RATE: exactly FRAMES frames
+FRAMES_AT_ONCE = 16_384  # bounds the memory of long recordings
+NORMALISED_LUFS = -23.0
+
+SHORT_CLIP = ("tile", "silence", "pad_reference")
+LONG_CLIP = ("first", "center", "loudest", "mean_of_windows")
+LEVEL = ("as_recorded", "normalised")
+
+
+def kaldi_fbank(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
+    """Log-mel energies (B, frames, 128) of waveforms (B, T), natural logarithm, as Kaldi's `compute-fbank-feats`.
+
+    Options of the CAV-MAE code: 25 ms symmetric Hann windows each 10 ms, no dither, pre-emphasis 0.97, DC removed per
+    frame, power spectrum, edges snipped: frames = 1 + (T - 400) // 160 at 16 kHz, none for a shorter clip. The energy is
+    floored at float32's epsilon (-15.9424). Some low channels hold no FFT bin at 16 kHz and always stand at the floor.
+    """
+    if waveform.ndim != 2:
+        raise ValueError(f"waveform has the shape {tuple(waveform.shape)}; expected is (batch, samples)")
+    length, shift = int(sample_rate * FRAME_LENGTH), int(sample_rate * FRAME_SHIFT)
+    if shift < 1:
+        raise ValueError(f"sample_rate is {sample_rate} Hz; a frame shift of 10 ms needs at least 100 Hz")
+    waveform = waveform.to(torch.float32)
+    if waveform.shape[1] < length:
+        return waveform.new_zeros(waveform.shape[0], 0, MEL_BINS)
+    window = torch.hann_window(length, periodic=False, dtype=torch.float32, device=waveform.device)
+    filters = _mel_filters(sample_rate, _fft_size(length)).to(waveform.device)
+    frames = waveform.unfold(1, length, shift)  # (B, frames, length), a view
+    parts = [_log_mel(part, window, filters) for part in frames.split(FRAMES_AT_ONCE, dim=1)]
+    return torch.cat(parts, dim=1)
+
+
+def _log_mel(frames: Tensor, window: Tensor, filters: Tensor) -> Tensor:
+    """(B, n, length) -> (B, n, 128)"""
+    frames = frames - frames.mean(dim=-1, keepdim=True)
+    before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+    spectrum = torch.fft.rfft((frames - PRE_EMPHASIS * before) * window, n=2 * (filters.shape[0] - 1))
+    power = spectrum.real**2 + spectrum.imag**2  # (B, n, bins)
+    return (power @ filters).clamp(min=FLOOR).log()
+
+
+def _fft_size(length: int) -> int:
+    return 1 << (length - 1).bit_length()
+
+
+@lru_cache(maxsize=8)
+def _mel_filters(sample_rate: int, fft_size: int) -> Tensor:
+    """Triangles on the mel scale (bins, 128), mel(f) = 1127 ln(1 + f / 700); the Nyquist bin weighs nothing."""
+    bins = torch.arange(fft_size // 2 + 1, dtype=torch.float64) * sample_rate / fft_size
+    mel = 1127.0 * torch.log1p(bins / 700.0)
+    low, high = (1127.0 * math.log1p(f / 700.0) for f in (LOWEST, sample_rate / 2))
+    step = (high - low) / (MEL_BINS + 1)
+    left = low + step * torch.arange(MEL_BINS, dtype=torch.float64)
+    rising = (mel[:, None] - left) / step  # 0 at the left edge, 1 at the centre, 2 at the right edge
+    weights = torch.minimum(rising, 2.0 - rising).clamp(min=0.0)
+    weights[-1] = 0.0
+    return weights.to(torch.float32)
+
+
+def encoder_input(
+    waveform: Tensor,
+    sample_rate: int,
+    short_clip: str = "tile",
+    long_clip: str = "first",
+    channels: str = "mean",
+    level: str = "as_recorded",
+) -> Tensor:
+    """What CAVT-MAE hears: (B, C, T) at any rate (Hz) -> normalised log-mel (B, 1024, 128), 10.24 seconds.
+
+    `short_clip` fills a shorter clip: `tile` repeats the sound, `silence` appends digital silence, `pad_reference`
+    appends CAV-MAE's constant (+1.1329, which is not silence). `long_clip` chooses from a longer one: the `first` part,
+    the `center`, the `loudest` (K-weighted); `mean_of_windows` gives windows that cover the clip, (B * W, 1024, 128) with
+    the windows of one clip side by side: average their features with `mean_of_windows`. `channels`: `mean` or `first` (as
+    CAV-MAE). `level`: `as_recorded`, or `normalised` to -23 LUFS so that the feature does not depend on loudness.
+    Raises `AudioError` for sounds that are not sounds, `ValueError` for unknown policies.
+    """
+    for name, value, known in (
+        ("short_clip", short_clip, SHORT_CLIP),
+        ("long_clip", long_clip, LONG_CLIP),
+        ("channels", channels, MONO),
+        ("level", level, LEVEL),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; known are {', '.join(known)}")
+    waveform, sample_rate = as_waveform({"waveform": waveform, "sample_rate": sample_rate})
+    if level == "normalised":
+        waveform = _normalise_level(waveform, sample_rate)
+    windows = _windows(to_mono(waveform, channels), sample_rate, long_clip)  # (B * W, T')
+    sound = resample(windows, sample_rate, SAMPLE_RATE)[:, :CLIP_SAMPLES]
+    sound = sound - sound.mean(dim=-1, keepdim=True)
+    missing = CLIP_SAMPLES - sound.shape[1]
+    if missing and short_clip == "tile":
+        sound = sound.repeat(1, math.ceil(CLIP_SAMPLES / sound.shape[1]))[:, :CLIP_SAMPLES]
+    elif missing and short_clip == "silence":
+        sound = F.pad(sound, (0, missing))
+    fbank = kaldi_fbank(sound)
+    # Zeros in the logarithm, before the normalisation: the constant that CAV-MAE was trained with.
+    fbank = F.pad(fbank, (0, 0, 0, FRAMES - fbank.shape[1]))
+    return (fbank - FBANK_MEAN) / FBANK_STD
+
+
+def mean_of_windows(features: Tensor, clips: int) -> Tensor:
+    """Unit vectors (clips * W, D) of each clip's windows -> unit vectors (clips, D)."""
+    if features.shape[0] % clips:
+        raise ValueError(f"{features.shape[0]} features cannot belong to {clips} clips")
+    return F.normalize(features.reshape(clips, -1, features.shape[-1]).mean(dim=1), dim=-1)
+
+
+def _windows(sound: Tensor, sample_rate: int, policy: str) -> Tensor:
+    """(B, T) -> (B * W, at most 10.24 seconds and the resampler's run-out)"""
+    clip = math.ceil(CLIP_SAMPLES * sample_rate / SAMPLE_RATE)
+    run_out = 8 * math.ceil(max(1.0, sample_rate / SAMPLE_RATE))
+    spare = sound.shape[1] - clip
+    if spare <= 0:
+        return sound
+    if policy == "first":
+        return sound[:, : clip + run_out]
+    if policy == "center":
+        return sound[:, spare // 2 :][:, : clip + run_out]
+    if policy == "loudest":
+        starts = _loudest_starts(sound, sample_rate, clip)
+        return torch.stack([row[start : start + clip] for row, start in zip(sound, starts)])
+    count = math.ceil(sound.shape[1] / clip)
+    starts = [round(spare * i / (count - 1)) for i in range(count)]
+    return torch.stack([row[start : start + clip] for row in sound for start in starts])
+
+
+def _loudest_starts(sound: Tensor, sample_rate: int, clip: int) -> list[int]:
+    """Where the window of `clip` samples with the most K-weighted energy begins, to 100 ms, for each clip."""
+    energy = loudness.step_energy(sound[:, None], sample_rate)[:, 0]  # (B, steps of 100 ms)
+    steps = min(energy.shape[1], round(clip / (loudness.STEP * sample_rate)))
+    sums = F.avg_pool1d(energy[:, None], steps, stride=1)[:, 0]
+    latest = sound.shape[1] - clip
+    return [min(latest, round(step * loudness.STEP * sample_rate)) for step in sums.argmax(dim=1).tolist()]
+
+
+def _normalise_level(waveform: Tensor, sample_rate: int) -> Tensor:
+    lufs = loudness.integrated(waveform, sample_rate)
+    gain = torch.where(torch.isfinite(lufs), 10 ** ((NORMALISED_LUFS - lufs) / 20), torch.ones_like(lufs))
+    return waveform * gain.to(waveform)[:, None, None]
