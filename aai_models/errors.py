@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class FoundExpectedDo(ValueError):
+class ExplainedError(ValueError):
     """Base of the pack's errors.
 
     Each part is a sentence without its final full stop; `do` may be empty. The message is theirs in this order.
@@ -14,13 +14,13 @@ class FoundExpectedDo(ValueError):
         super().__init__(" ".join(f"{part.rstrip('.')}." for part in (found, expected, do) if part))
 
 
-class CheckpointError(FoundExpectedDo):
+class CheckpointError(ExplainedError):
     """A model file that is not what it should be."""
 
 
-class TokenError(FoundExpectedDo):
+class TokenError(ExplainedError):
     """An audio token, its file, or its place in a prompt."""
 
 
-class TrainingError(FoundExpectedDo):
+class TrainingError(ExplainedError):
     """Training that cannot start or cannot go on."""

@@ -57,9 +57,9 @@ def command_serve(options) -> int:
     return 0
 
 
-def command_examples(options) -> int:
+def command_generate(options) -> int:
     host = ensure_host(options.host)
-    return _run_in_host(host, ["-m", "devtools.examples", "--host", options.host], cwd=ROOT)
+    return _run_in_host(host, ["-m", "devtools.generate", "--host", options.host], cwd=ROOT)
 
 
 def command_bench(options, rest: list[str]) -> int:
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
-    add("examples", "write the editor's copies of the example workflows from their API copies")
+    add("generate", "write the editor's copies of the example workflows, and the schema snapshot")
     bench = add("bench", "run the benchmarks, peers beside us")
     bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
     bench.add_argument("--json", help="also write the figures to this file")
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
             return takes_rest[options.command](options, rest)
         if rest:
             raise DevError(f"Unknown arguments: {' '.join(rest)}. See `dev.py {options.command} --help`.")
-        return {"host": command_host, "serve": command_serve, "examples": command_examples}[options.command](options)
+        return {"host": command_host, "serve": command_serve, "generate": command_generate}[options.command](options)
     except DevError as error:
         print(f"dev.py: {error}", file=sys.stderr)
         return 1

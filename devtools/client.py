@@ -31,8 +31,10 @@ class Run:
         """The error as the person at the screen reads it."""
         if self.status == "rejected":
             nodes = self.error.get("node_errors", {}).values()
-            details = [e.get("details") or e.get("message", "") for node in nodes for e in node["errors"]]
-            return "\n".join(details) or self.error.get("error", {}).get("message", "")
+            errors = [(e.get("message", ""), e.get("details", "")) for node in nodes for e in node["errors"]]
+            return "\n".join(": ".join(filter(None, parts)) for parts in errors) or self.error.get("error", {}).get(
+                "message", ""
+            )
         return self.error.get("exception_message", "").strip()
 
     def files(self, node: str, kind: str = "images") -> list[dict]:

@@ -47,7 +47,9 @@ def run_example(client: Client, name: str, stand_ins, folder: Path) -> dict:
         "outputs": save_outputs(client, run, folder),
         **({"error": run.message} if run.status != "success" else {}),
         "page": {
-            "sounds": [i["audio"] for n, i in zip(prompt.values(), inputs, strict=True) if n["class_type"] == "AAI_LoadAudio"],
+            "sounds": [
+                i["audio"] for n, i in zip(prompt.values(), inputs, strict=True) if n["class_type"] == "AAI_LoadAudio"
+            ],
             "references": [i["image"] for i in inputs if "image" in i and isinstance(i["image"], str)],
             "prompts": [i["text"] for i in inputs if isinstance(i.get("text"), str)],
             "losses": losses,

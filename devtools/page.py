@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import av
 import numpy as np
@@ -64,16 +65,18 @@ def _figure(content: str, caption: str) -> str:
 def _section(entry: dict, files: Path) -> str:
     shown = entry["page"]
     parts = [
-        _figure(f'{waveform_svg(files / name)}<br><audio controls src="files/{escape(name)}"></audio>', name)
+        _figure(f'{waveform_svg(files / name)}<br><audio controls src="files/{quote(name)}"></audio>', name)
         for name in shown["sounds"]
     ]
-    parts += [_figure(f'<img src="files/{escape(n)}" alt="reference">', f"reference {n}") for n in shown["references"]]
+    parts += [_figure(f'<img src="files/{quote(n)}" alt="reference">', f"reference {n}") for n in shown["references"]]
     if shown["losses"]:
         parts.append(_figure(loss_svg(shown["losses"]), f"loss of {len(shown['losses'])} training steps"))
-    parts += [_figure(f'<img src="files/{escape(name)}" alt="result">', name) for name in entry["outputs"]]
+    parts += [_figure(f'<img src="files/{quote(name)}" alt="result">', name) for name in entry["outputs"]]
     prompts = " ".join(f"<code>{escape(text)}</code>" for text in shown["prompts"])
     problem = f"<p><b>{escape(entry.get('error', ''))}</b></p>" if entry.get("error") else ""
-    head = f"<h2>{escape(entry['name'])}</h2><p>{escape(entry['status'])} in {entry['seconds']} s; prompts: {prompts}</p>"
+    head = (
+        f"<h2>{escape(entry['name'])}</h2><p>{escape(entry['status'])} in {entry['seconds']} s; prompts: {prompts}</p>"
+    )
     return f'<section>{head}{problem}<div class="row">{"".join(parts)}</div></section>'
 
 

@@ -156,8 +156,9 @@ class Server:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise DevError(f"ComfyUI ended while starting (exit code {self._process.returncode}).\n{self.tail()}")
-            with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(
-                f"{self.url}/system_stats", timeout=2
+            with (
+                contextlib.suppress(urllib.error.URLError, OSError),
+                urllib.request.urlopen(f"{self.url}/system_stats", timeout=2),
             ):
                 return
             time.sleep(0.1)

@@ -72,7 +72,9 @@ def _transformer(make: WeightMaker, name: str) -> dict[str, Tensor]:
         tensors |= make.linear(f"{block}.{attention}.to_k", WIDTH, width, bias=False)
         tensors |= make.linear(f"{block}.{attention}.to_v", WIDTH, width, bias=False)
         tensors |= make.linear(f"{block}.{attention}.to_out.0", WIDTH, WIDTH)
-    tensors |= make.linear(f"{block}.ff.net.0.proj", 8 * WIDTH, WIDTH) | make.linear(f"{block}.ff.net.2", WIDTH, 4 * WIDTH)
+    tensors |= make.linear(f"{block}.ff.net.0.proj", 8 * WIDTH, WIDTH) | make.linear(
+        f"{block}.ff.net.2", WIDTH, 4 * WIDTH
+    )
     for number in (1, 2, 3):
         tensors |= make.norm(f"{block}.norm{number}", WIDTH)
     return tensors

@@ -96,7 +96,9 @@ class AAI_TrainAudioToken(io.ComfyNode):
         sounds = len(audio_feature) * feature.vectors.shape[0]
         if sounds > 1:
             raise TrainingError(
-                f"There are {sounds} sounds", "One word is made of one sound", "Connect a single sound for each training"
+                f"There are {sounds} sounds",
+                "One word is made of one sound",
+                "Connect a single sound for each training",
             )
         models = [one.pop(name) for name in ("model", "clip", "vae")]
         token, losses = train(*models, feature.vectors[0], [*references, *more], AdaptConfig(**one))

@@ -57,9 +57,7 @@ class WordStatistics:
 def initial_token(audio_feature: Tensor, words: dict[str, WordStatistics], seed: int) -> AudioToken:
     """f_Adapter ~ N(0, std(E)^2), one vector for each text encoder; s is the median norm of its words."""
     generator = torch.Generator().manual_seed(seed)
-    adapters = {
-        key: torch.randn(1, word.width, generator=generator) * word.std for key, word in sorted(words.items())
-    }
+    adapters = {key: torch.randn(1, word.width, generator=generator) * word.std for key, word in sorted(words.items())}
     scales = {key: word.norm for key, word in words.items()}
     return AudioToken(audio_feature.detach().clone().float().cpu(), adapters, scales)
 

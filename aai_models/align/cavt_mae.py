@@ -119,7 +119,9 @@ class CAVTMAE(nn.Module):
 
         def tower(channels: int, tokens: int, letter: str) -> None:
             blocks = [Block(config.dim, config.mlp_dim, operations, **factory) for _ in range(config.depth)]
-            setattr(self, f"patch_embed_{letter}", PatchEmbed(channels, config.dim, config.patch, operations, **factory))
+            setattr(
+                self, f"patch_embed_{letter}", PatchEmbed(channels, config.dim, config.patch, operations, **factory)
+            )
             setattr(self, f"modality_{letter}", _fixed(torch.zeros(1, 1, config.dim, **factory)))
             setattr(self, f"pos_embed_{letter}", _fixed(torch.zeros(1, tokens, config.dim, **factory)))
             setattr(self, f"blocks_{letter}", nn.ModuleList(blocks))

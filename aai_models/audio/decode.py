@@ -94,7 +94,9 @@ def _opened(path: str | os.PathLike):
 def _sound_stream(container, path):
     if not container.streams.audio:
         raise AudioError(
-            f"{Path(path).name} has no sound in it", "A sound or a video with a sound track is needed", "Choose another file"
+            f"{Path(path).name} has no sound in it",
+            "A sound or a video with a sound track is needed",
+            "Choose another file",
         )
     stream = container.streams.audio[0]
     if not stream.codec_context.sample_rate or not stream.codec_context.channels:

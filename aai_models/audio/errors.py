@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import FoundExpectedDo
+from ..errors import ExplainedError
 
 
-class AudioError(FoundExpectedDo):
+class AudioError(ExplainedError):
     """A sound or a sound file that cannot be used as it is."""

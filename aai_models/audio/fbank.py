@@ -140,7 +140,7 @@ def _windows(sound: Tensor, sample_rate: int, policy: str) -> Tensor:
         return sound[:, spare // 2 :][:, : clip + run_out]
     if policy == "loudest":
         starts = _loudest_starts(sound, sample_rate, clip)
-        return torch.stack([row[start : start + clip] for row, start in zip(sound, starts)])
+        return torch.stack([row[start : start + clip] for row, start in zip(sound, starts, strict=True)])
     count = math.ceil(sound.shape[1] / clip)
     starts = [round(spare * i / (count - 1)) for i in range(count)]
     return torch.stack([row[start : start + clip] for row in sound for start in starts])

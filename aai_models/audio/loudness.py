@@ -65,7 +65,9 @@ def to_scale(
         )
     level = torch.as_tensor(lufs, dtype=torch.float64)
     if torch.isnan(level).any():
-        raise AudioError("The loudness is not a number", "LUFS are numbers, or -inf for silence", "Measure the sound again")
+        raise AudioError(
+            "The loudness is not a number", "LUFS are numbers, or -inf for silence", "Measure the sound again"
+        )
     if mapping == "manual":
         scale = torch.full_like(level, manual)
     elif mapping == "linear_lu":

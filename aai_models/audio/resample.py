@@ -19,8 +19,9 @@ def _kernel(source: int, target: int) -> tuple[Tensor, int]:
     """Filters (target phases, taps) for the reduced ratio, and how far they reach to each side of a sample."""
     cutoff = min(source, target) * ROLLOFF
     reach = math.ceil(ZERO_CROSSINGS * source / cutoff)
-    taps = torch.arange(-reach, reach + source, dtype=torch.float64) / source
-    phases = -torch.arange(target, dtype=torch.float64)[:, None] / target
+    # In float32, as torchaudio computes it: in float64 some ratios differ from what encoders were trained with by 1e-4.
+    taps = torch.arange(-reach, reach + source, dtype=torch.float32) / source
+    phases = -torch.arange(target, dtype=torch.float32)[:, None] / target
     return _windowed_sinc((phases + taps) * cutoff) * (cutoff / source), reach
 
 

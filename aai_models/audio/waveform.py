@@ -18,7 +18,9 @@ def as_waveform(audio) -> tuple[Tensor, int]:
     samples, impossible rates, and samples that are not numbers.
     """
     if audio is None:
-        raise AudioError("There is no sound (a video without a sound track)", "A sound is needed", "Connect another one")
+        raise AudioError(
+            "There is no sound (a video without a sound track)", "A sound is needed", "Connect another one"
+        )
     try:
         waveform, sample_rate = audio["waveform"], audio["sample_rate"]
     except (TypeError, KeyError):

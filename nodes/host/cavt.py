@@ -76,5 +76,3 @@ def _read(path: str, name: str) -> dict:
     if not isinstance(state_dict, dict):
         raise CheckpointError(f"{name} holds a {type(state_dict).__name__}", "It must hold named tensors")
     return state_dict
-
-

@@ -60,7 +60,9 @@ def input_problem(name: str | None) -> str | None:
     base = os.path.abspath(base or folder_paths.get_input_directory())
     path = os.path.abspath(os.path.join(base, plain))
     if "\0" in name or os.path.commonpath([base, path]) != base or os.path.isabs(plain):
-        return f"{name!r} points outside ComfyUI's folders. Choose a file of the input folder, without '..' in its name."
+        return (
+            f"{name!r} points outside ComfyUI's folders. Choose a file of the input folder, without '..' in its name."
+        )
     if not os.path.isfile(path):
         return f"There is no file {plain!r} in {os.path.basename(base)}. Upload the recording again, or choose another."
     if os.path.getsize(path) == 0:

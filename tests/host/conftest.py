@@ -14,7 +14,7 @@ def _boot_comfyui(base: Path) -> None:
 
     before, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
     comfy.options.enable_args_parsing()
-    import comfy.cli_args  # noqa: F401
+    import comfy.cli_args
 
     sys.argv = before
 

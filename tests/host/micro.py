@@ -6,7 +6,6 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
 import torch
-
 from aai_pack.devtools.stand_in import WeightMaker, taesd_tensors
 
 CPU = torch.device("cpu")

@@ -7,7 +7,6 @@ import wave
 
 import numpy as np
 import pytest
-
 from aai_pack.tests.host import graphs
 
 DEEP = ("av/", "torch/", "numpy/", "site-packages")
@@ -25,7 +24,22 @@ def write_wav(path, samples: np.ndarray, rate: int = 16000) -> None:
 
 def write_float_wav(path, samples: np.ndarray, rate: int = 16000) -> None:
     data = samples.astype("<f4").tobytes()
-    header = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 3, 1, rate, 4 * rate, 4, 32, b"data", len(data))
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        b"RIFF",
+        36 + len(data),
+        b"WAVE",
+        b"fmt ",
+        16,
+        3,
+        1,
+        rate,
+        4 * rate,
+        4,
+        32,
+        b"data",
+        len(data),
+    )
     path.write_bytes(header + data)
 
 
@@ -90,7 +104,9 @@ class TestSounds:
     def test_start_beyond_the_end(self, run_sound):
         assert_readable(run_sound("short.wav", lambda p: write_wav(p, noise(16000)), start=100.0), "100")
 
-    @pytest.mark.parametrize("name", ["../secret.wav", "sub/../../secret.wav", "/etc/passwd", "..\\secret.wav", "a.wav/../../b"])
+    @pytest.mark.parametrize(
+        "name", ["../secret.wav", "sub/../../secret.wav", "/etc/passwd", "..\\secret.wav", "a.wav/../../b"]
+    )
     def test_names_that_leave_the_folder(self, run_sound, workspace, name):
         write_wav(workspace.root / "secret.wav", noise(16000))
         assert_readable(run_sound(name))
@@ -162,7 +178,9 @@ class TestReferencesAndNames:
         del graph["20"]["inputs"]["references"]
         assert_readable(client.run(graph), "references")
 
-    @pytest.mark.parametrize("name", ["a/b", "..", "../up", "", " ", "a\\b", "nul", "x" * 100, "two words", "a\nb", "<A*>"])
+    @pytest.mark.parametrize(
+        "name", ["a/b", "..", "../up", "", " ", "a\\b", "nul", "x" * 100, "two words", "a\nb", "<A*>"]
+    )
     def test_token_names(self, client, stand_ins, name):
         assert_readable(client.run(graphs.train(stand_ins, name=name)), "cannot be a token's name", "Choose another")
 

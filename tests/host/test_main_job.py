@@ -7,11 +7,10 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors import safe_open
-
 from aai_pack.devtools import workflows
 from aai_pack.tests.host import graphs
+from PIL import Image
+from safetensors import safe_open
 
 FORMATS = ("boom.wav", "house_lo.wav", "house_lo.flac", "house_lo.ogg", "house_lo.mp3", "house_lo.opus")
 

@@ -6,12 +6,11 @@ import random
 
 import pytest
 import torch
-from safetensors.torch import load
-
 from aai_pack.devtools.client import Client
 from aai_pack.devtools.server import Server, Workspace
 from aai_pack.devtools.stand_in import install
 from aai_pack.tests.host import graphs
+from safetensors.torch import load
 
 
 def stock_latent(client, stand_ins, seed: int = 7) -> torch.Tensor:

@@ -7,7 +7,6 @@ import hashlib
 import comfy.model_management as mm
 import pytest
 import torch
-
 from aai_pack.aai_models.adapt.objective import NoisySample
 from aai_pack.aai_models.adapt.trainer import AdaptConfig, initial_token
 from aai_pack.aai_models.errors import TrainingError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig, self_test, sincos_position_embedding
 from aai_pack.aai_models.errors import CheckpointError
 from aai_pack.devtools.stand_in import WeightMaker, cavt_tensors
@@ -19,7 +18,9 @@ def tiny(**changes) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-@pytest.mark.parametrize(("config", "parameters", "tensors"), [({}, 164_500_224, 474), ({"image_tokens": 0}, 85_721_088, 246)])
+@pytest.mark.parametrize(
+    ("config", "parameters", "tensors"), [({}, 164_500_224, 474), ({"image_tokens": 0}, 85_721_088, 246)]
+)
 def test_sizes_are_those_of_the_published_model(config, parameters, tensors):
     model = CAVTMAE(CAVTMAEConfig(**config), device="meta")
     assert sum(p.numel() for p in model.parameters()) == parameters
@@ -75,7 +76,11 @@ def test_audio_tower_alone():
 
 class TestLoader:
     def test_prefix_is_stripped_and_the_decoder_dropped(self):
-        extras = {"decoder_embed.weight": torch.zeros(2, 2), "mask_token": torch.zeros(1), "mlp_head.0.bias": torch.zeros(1)}
+        extras = {
+            "decoder_embed.weight": torch.zeros(2, 2),
+            "mask_token": torch.zeros(1),
+            "mlp_head.0.bias": torch.zeros(1),
+        }
         wrapped = {f"module.{name}": tensor for name, tensor in {**tiny(), **extras}.items()}
         plain = CAVTMAE.from_state_dict(tiny())
         loaded = CAVTMAE.from_state_dict(wrapped)
@@ -85,7 +90,9 @@ class TestLoader:
         tensors = tiny()
         del tensors["blocks_a.1.attn.proj.bias"]
         tensors["blocks_a.1.attn.extra"] = torch.zeros(1)
-        with pytest.raises(CheckpointError, match=r"missing is blocks_a\.1\.attn\.proj\.bias.*unexpected is blocks_a\.1\.attn\.extra"):
+        with pytest.raises(
+            CheckpointError, match=r"missing is blocks_a\.1\.attn\.proj\.bias.*unexpected is blocks_a\.1\.attn\.extra"
+        ):
             CAVTMAE.from_state_dict(tensors)
 
     def test_a_transposed_tensor_is_named(self):
@@ -94,7 +101,9 @@ class TestLoader:
         with pytest.raises(CheckpointError, match=r"blocks_v\.0\.mlp\.fc2\.weight has shape \(256, 128\)"):
             CAVTMAE.from_state_dict(tensors)
 
-    @pytest.mark.parametrize("tensors", [{}, {"model.weight": torch.zeros(3)}, {"patch_embed_a.proj.weight": torch.zeros(3)}])
+    @pytest.mark.parametrize(
+        "tensors", [{}, {"model.weight": torch.zeros(3)}, {"patch_embed_a.proj.weight": torch.zeros(3)}]
+    )
     def test_other_files_are_refused(self, tensors):
         with pytest.raises(CheckpointError, match="not a CAVT-MAE checkpoint"):
             CAVTMAE.from_state_dict(tensors)

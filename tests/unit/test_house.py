@@ -11,19 +11,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
-# Which rooms a room may use, by the longest prefix that fits.
+METHOD = {"aai_models", "aai_models.audio", "aai_models.align", "aai_models.adapt", "aai_models.inject"}
+# Which rooms a room may use. A module belongs to the room with the longest name that fits.
 ALLOWED = {
     "": {"nodes"},
-    "nodes": {"nodes", "nodes.host", "aai_models"},
-    "nodes.host": {"nodes.host", "aai_models"},
+    "nodes": {"nodes", "nodes.host"} | METHOD,
+    "nodes.host": {"nodes.host"} | METHOD,
     "aai_models": {"aai_models"},
     "aai_models.audio": {"aai_models", "aai_models.audio"},
     "aai_models.align": {"aai_models", "aai_models.audio", "aai_models.align"},
     "aai_models.adapt": {"aai_models", "aai_models.audio", "aai_models.adapt"},
     "aai_models.inject": {"aai_models", "aai_models.audio", "aai_models.inject"},
-    "pocket": {"pocket", "aai_models"},
+    "pocket": {"pocket"} | METHOD,
     "devtools": {"devtools"},
-    "benchmarks": {"benchmarks", "devtools", "aai_models"},
+    "benchmarks": {"benchmarks", "devtools"} | METHOD,
 }
 PRODUCT = ("aai_models", "nodes", "pocket", "devtools", "benchmarks")
 
@@ -37,41 +38,40 @@ def room_of(module: str) -> str:
     return max((room for room in ALLOWED if module == room or module.startswith(f"{room}.") or not room), key=len)
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Absolute names of what a file imports; relative imports are resolved from the pack's root."""
+def imported_modules(path: Path) -> tuple[set[str], set[str]]:
+    """What a file imports of ours and of others, as dotted names.
+
+    Ours are the relative imports, resolved from the pack's root; outside `nodes/` also the absolute imports of a room
+    of ours. Inside `nodes/`, where ComfyUI runs, an absolute `nodes` is the host's module.
+    """
     package = list(path.relative_to(ROOT).parent.parts)
-    found = set()
+    ours, others = set(), set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            others |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            others.add(node.module)
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            found |= {f"{module}.{a.name}" for a in node.names} if node.level and not node.module else {module}
-            found |= {f"{module}.{a.name}" for a in node.names if (ROOT / module.replace(".", "/") / a.name).is_dir()}
-    return found
+            base = [*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else [])]
+            ours |= {".".join([*base, alias.name]) for alias in node.names}
+    if "nodes" not in package[:1]:
+        absolute = {module for module in others if module.split(".")[0] in PRODUCT}
+        ours, others = ours | absolute, others - absolute
+    return ours, others
 
 
 @pytest.mark.parametrize("path", product_files(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_arrows_run_one_way(path):
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(".")
     room = room_of(module)
-    for imported in imported_modules(path):
-        if imported.split(".")[0] in PRODUCT and (ROOT / imported.split(".")[0]).is_dir():
-            is_host_module = imported.split(".")[0] == "nodes" and not _is_relative(path, "nodes")
-            if not is_host_module:
-                assert room_of(imported) in ALLOWED[room], f"{module} ({room or 'root'}) imports {imported}"
-
-
-def _is_relative(path: Path, name: str) -> bool:
-    """Whether `name` is reached by a relative import somewhere in the file (an absolute `nodes` is the host's)."""
-    return any(isinstance(n, ast.ImportFrom) and n.level for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    for imported in imported_modules(path)[0]:
+        assert room_of(imported) in ALLOWED[room], f"{module} ({room or 'root'}) imports {imported}"
 
 
 @pytest.mark.parametrize("path", product_files(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_only_nodes_know_the_host(path):
     top = path.relative_to(ROOT).parts[0]
-    used = {module.split(".")[0] for module in imported_modules(path)} & (HOST_MODULES - {"nodes"})
+    used = {module.split(".")[0] for module in imported_modules(path)[1]} & HOST_MODULES
     if top == "nodes":
         is_declaration = "host" not in path.relative_to(ROOT).parts
         assert used <= ({"comfy_api"} if is_declaration else HOST_MODULES)

@@ -1,0 +1,31 @@
+"""Writes the files that follow from a running server's node list: the editor's example workflows, the schema snapshot."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from . import schema, workflows
+from .client import Client
+from .hosts import ensure_host
+from .report import DevError
+from .server import Server, Workspace
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", required=True)
+    version = parser.parse_args().host
+    try:
+        with Workspace() as workspace, Server(ensure_host(version), workspace) as server:
+            object_info = Client(server.url).get("/object_info")
+        schema.write_snapshot(object_info)
+        workflows.write_editor_copies(object_info)
+    except DevError as error:
+        print(f"dev.py generate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""What saved workflows stand on, read from a running server's node list: ids, inputs, order, types, defaults, outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .report import DevError
+
+SNAPSHOT = Path(__file__).resolve().parent.parent / "tests" / "host" / "schema_snapshot.json"
+FILE_LISTS = ("audio", "checkpoint")  # their choices are what lies in a folder
+
+
+def describe(info: dict) -> dict:
+    """One entry of `/object_info`, without what may change freely (names for people, tooltips, ranges)."""
+    inputs = []
+    for group in ("required", "optional"):
+        for name, (kind, *rest) in info["input"].get(group, {}).items():
+            options = rest[0] if rest else {}
+            choices = kind if isinstance(kind, list) else options.get("options")
+            kind = "COMBO" if isinstance(kind, list) else kind
+            default = None if name in FILE_LISTS else options.get("default")
+            inputs.append([name, kind, group, default, None if name in FILE_LISTS else choices])
+    outputs = [list(pair) for pair in zip(info["output_name"], info["output"], strict=True)]
+    return {"inputs": inputs, "outputs": outputs, "category": info["category"]}
+
+
+def describe_pack(object_info: dict) -> dict:
+    """Every node of the pack."""
+    return {name: describe(info) for name, info in sorted(object_info.items()) if name.startswith("AAI_")}
+
+
+def load_snapshot() -> dict:
+    return json.loads(SNAPSHOT.read_text(encoding="utf-8")) if SNAPSHOT.exists() else {}
+
+
+def broken_by(before: dict, now: dict) -> list[str]:
+    """What a change takes away from saved workflows: empty if it only appends."""
+    broken = [f"{name} is gone" for name in before if name not in now]
+    for name in before.keys() & now.keys():
+        for part in ("inputs", "outputs"):
+            if now[name][part][: len(before[name][part])] != before[name][part]:
+                broken.append(f"{part} of {name} changed: {before[name][part]} became {now[name][part]}")
+    return broken
+
+
+def write_snapshot(object_info: dict) -> None:
+    """Append what is new to the snapshot. Raises `DevError` if anything released would change."""
+    now = describe_pack(object_info)
+    if broken := broken_by(load_snapshot(), now):
+        raise DevError(
+            "Saved workflows would break: " + "; ".join(broken) + ". Inputs and outputs may only be appended."
+        )
+    SNAPSHOT.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
