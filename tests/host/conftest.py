@@ -77,7 +77,7 @@ def client(server):
     return Client(server.url)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stand_ins(workspace):
     return workspace.stand_ins
 
