@@ -6,6 +6,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -23,3 +25,11 @@ _load_pack()
 
 def pytest_addoption(parser):
     parser.addoption("--aai-host", default="0.30.0", help="ComfyUI version to test against")
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """Folder of real recordings."""
+    from aai_pack.devtools.hosts import ensure_recordings
+
+    return ensure_recordings()

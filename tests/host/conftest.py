@@ -37,14 +37,6 @@ def host(request):
     return ensure_host(request.config.getoption("--aai-host"))
 
 
-@pytest.fixture(scope="session")
-def recordings():
-    """Folder of real recordings."""
-    from aai_pack.devtools.hosts import ensure_recordings
-
-    return ensure_recordings()
-
-
 def _prepare(workspace, recordings):
     from aai_pack.devtools.stand_in import install
 

@@ -2,45 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import wave
-
 import numpy as np
 import pytest
 from aai_pack.tests.host import graphs
+from aai_pack.tests.sounds import write_float_wav, write_long_wav, write_wav
 
 DEEP = ("av/", "torch/", "numpy/", "site-packages")
-
-
-def write_wav(path, samples: np.ndarray, rate: int = 16000) -> None:
-    """16-bit wav of samples (T,) or (T, channels) in [-1, 1]."""
-    samples = samples[:, None] if samples.ndim == 1 else samples
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(samples.shape[1])
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-
-
-def write_float_wav(path, samples: np.ndarray, rate: int = 16000) -> None:
-    data = samples.astype("<f4").tobytes()
-    header = struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        b"RIFF",
-        36 + len(data),
-        b"WAVE",
-        b"fmt ",
-        16,
-        3,
-        1,
-        rate,
-        4 * rate,
-        4,
-        32,
-        b"data",
-        len(data),
-    )
-    path.write_bytes(header + data)
 
 
 def noise(count: int, channels: int = 1) -> np.ndarray:
@@ -120,19 +87,8 @@ class TestSounds:
     def test_an_hour_is_not_held_in_memory(self, run_sound, server):
         rate = 48000
 
-        def write(path):  # a sparse file: an hour of silence with five seconds of noise in its middle
-            write_wav(path, noise(16))
-            with open(path, "r+b") as file:
-                header = bytearray(file.read(44))
-                size = 2 * rate * 3600
-                struct.pack_into("<I", header, 4, 36 + size)
-                struct.pack_into("<II", header, 24, rate, 2 * rate)
-                struct.pack_into("<I", header, 40, size)
-                file.seek(0)
-                file.write(header)
-                file.truncate(44 + size)
-                file.seek(44 + 2 * rate * 1800)
-                file.write((noise(5 * rate) * 32767).astype("<i2").tobytes())
+        def write(path):
+            write_long_wav(path, 3600, rate, 1800, noise(5 * rate)[:, 0])
 
         run_sound("warm.wav", lambda p: write_wav(p, noise(5 * rate), rate))
         before = resident_megabytes(server.pid)

@@ -1,0 +1,218 @@
+"""Decoding: every format, exact parts of long files, and files that are not what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from aai_pack.aai_models.audio.decode import decode_audio, probe
+from aai_pack.aai_models.audio.errors import AudioError
+from aai_pack.aai_models.audio.loudness import integrated
+from aai_pack.aai_models.audio.resample import resample
+from aai_pack.tests import sounds
+
+LOSSLESS = ("wav", "wav24", "flac", "aiff")
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("kind", sounds.FORMATS)
+def test_formats(tmp_path, kind, channels):
+    waveform = torch.cat([sounds.tone(1.0, frequency=300.0 * (1 + c)) for c in range(channels)])
+    path = sounds.write_encoded(tmp_path / f"a.{kind}", waveform, 48000, kind)
+    decoded, rate = decode_audio(path)
+    assert rate == 48000 and decoded.shape[0] == channels and decoded.dtype == torch.float32
+    if kind in LOSSLESS:
+        assert decoded.shape == waveform.shape
+        assert (decoded - waveform).abs().max() < 2**-14
+    else:
+        assert abs(decoded.shape[1] - 48000) <= 4096  # a lossy codec's own padding
+        for c in range(channels):  # the channels stay apart
+            spectrum = torch.fft.rfft(decoded[c, 8000:40000]).abs()
+            assert int(spectrum.argmax()) * 48000 / 32000 == pytest.approx(300.0 * (1 + c), abs=3)
+
+
+@pytest.mark.parametrize("channels", [6, 8])
+def test_surround(tmp_path, channels):
+    waveform = sounds.noise(channels, 4800)
+    sounds.write_wav(tmp_path / "a.wav", waveform.T.numpy(), 48000)
+    decoded, _ = decode_audio(tmp_path / "a.wav")
+    assert (decoded - waveform).abs().max() < 2**-13
+
+
+def test_the_same_recording_in_every_format_sounds_the_same(recordings):
+    """One loop as wav, flac, ogg (Vorbis), mp3 and opus."""
+    reference, rate = decode_audio(recordings / "house_lo.wav", channels="mean")
+    for suffix in ("flac", "ogg", "mp3", "opus"):
+        path = recordings / f"house_lo.{suffix}"
+        other, other_rate = decode_audio(path, channels="mean")
+        other = resample(other, other_rate, rate)
+        assert other.shape[1] / rate == pytest.approx(reference.shape[1] / rate, abs=0.2)  # an encoder's padding
+        assert float(integrated(other[None], rate)) == pytest.approx(float(integrated(reference[None], rate)), abs=0.5)
+        part = decode_audio(path, start=2.0, duration=1.0, channels="mean")[0]
+        whole = decode_audio(path, channels="mean")[0][:, 2 * other_rate : 3 * other_rate]
+        assert part.shape == whole.shape
+        assert torch.allclose(part, whole, atol=1e-4 if suffix in ("flac", "ogg") else 0.05), suffix
+
+
+def test_channel_policies(tmp_path):
+    waveform = sounds.noise(2, 4800)
+    path = sounds.write_encoded(tmp_path / "a.wav", waveform, 48000, "wav")
+    everything = decode_audio(path)[0]
+    assert torch.equal(decode_audio(path, channels="first")[0], everything[:1])
+    assert torch.equal(decode_audio(path, channels="mean")[0], everything.mean(dim=0, keepdim=True))
+    with pytest.raises(ValueError, match="known are all, mean, first"):
+        decode_audio(path, channels="left")
+
+
+@pytest.mark.parametrize("start", [0.0, 0.05, 0.7321, 2.5, 2.999])
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_a_part_is_exact_to_the_sample(tmp_path, kind, start):
+    waveform = sounds.noise(1, 3 * 44100)
+    path = sounds.write_encoded(tmp_path / f"a.{kind}", waveform, 44100, kind)
+    whole = decode_audio(path)[0]
+    part, rate = decode_audio(path, start=start, duration=0.25)
+    first = round(start * rate)
+    assert torch.equal(part, whole[:, first : first + round(0.25 * rate)])
+
+
+@pytest.mark.parametrize("kind", ["mp3", "opus", "m4a", "webm"])
+def test_a_part_of_a_compressed_file_lies_where_it_should(tmp_path, kind):
+    """A click train: the part must hold the clicks that the whole holds there, to a millisecond."""
+    waveform = sounds.noise(1, 10 * 48000, scale=0.001)
+    waveform[:, 12000::48000] = 0.9  # at 0.25 s, 1.25 s, ...
+    path = sounds.write_encoded(tmp_path / f"a.{kind}", waveform, 48000, kind)
+    part, rate = decode_audio(path, start=6.0, duration=1.0)
+    assert part.shape == (1, 48000)
+    assert int(part.abs().argmax()) / rate == pytest.approx(0.25, abs=0.05)
+    whole, _ = decode_audio(path)
+    expected = int(whole[0, 6 * rate : 7 * rate].abs().argmax())
+    assert int(part.abs().argmax()) == pytest.approx(expected, abs=48)
+
+
+def test_a_part_of_hours_reads_only_that_part(tmp_path):
+    path = tmp_path / "long.wav"
+    sounds.write_long_wav(path, 7200, 48000, 3600, np.full(48000, 0.5))
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    part, rate = decode_audio(path, start=3600.0, duration=1.0)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert part.shape == (1, rate) and float(part.min()) > 0.49
+    assert grown < 100  # megabytes; the file holds 690
+
+
+def test_sound_of_a_video(tmp_path):
+    path = sounds.write_encoded(tmp_path / "film.mp4", sounds.tone(1.0), 48000, "m4a", picture=True)
+    decoded, rate = decode_audio(path)
+    assert rate == 48000 and decoded.shape[1] >= 47000 and decoded.abs().max() > 0.4
+    assert probe(path).codec == "aac"
+
+
+def test_video_without_sound(tmp_path):
+    import av
+
+    path = tmp_path / "mute.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    with pytest.raises(AudioError, match=r"mute\.mp4 has no sound in it"):
+        decode_audio(path)
+
+
+def test_probe(tmp_path):
+    info = probe(sounds.write_encoded(tmp_path / "a.flac", sounds.noise(2, 44100), 44100, "flac"))
+    assert (info.sample_rate, info.channels, info.codec) == (44100, 2, "flac")
+    assert info.duration == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", sounds.FORMATS)
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.95])
+def test_truncated_files_give_what_is_there_or_say_so(tmp_path, kind, share):
+    path = sounds.write_encoded(tmp_path / f"a.{kind}", sounds.tone(2.0), 48000, kind)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    try:
+        decoded, _ = decode_audio(path)
+    except AudioError as error:
+        assert path.name in str(error)
+    else:
+        assert 0 < decoded.shape[1] <= 2.1 * 48000 and torch.isfinite(decoded).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0" * 4096, b"not a sound\n" * 500, b"RIFF\xff\xff\xff\xffWAVE", b"OggS" * 99, b"ID3"]
+)
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "ogg", "txt"])
+def test_files_that_are_no_sound(tmp_path, content, suffix):
+    path = tmp_path / f"no.{suffix}"
+    path.write_bytes(content)
+    try:
+        decoded, _ = decode_audio(path)
+    except AudioError as error:
+        assert "no." in str(error) and len(str(error)) < 400
+    else:  # mp3 takes almost any bytes for sound
+        assert decoded.numel() > 0
+
+
+def test_wrong_suffix_is_no_obstacle(tmp_path):
+    path = sounds.write_encoded(tmp_path / "a.mp3", sounds.tone(0.5), 48000, "wav")
+    assert decode_audio(path)[0].shape == (1, 24000)
+
+
+def test_missing_folder_and_empty(tmp_path):
+    with pytest.raises(AudioError, match=r"no file gone\.wav"):
+        decode_audio(tmp_path / "gone.wav")
+    with pytest.raises(AudioError, match="no file"):
+        decode_audio(tmp_path)
+    (tmp_path / "empty.wav").write_bytes(b"")
+    with pytest.raises(AudioError, match="empty"):
+        decode_audio(tmp_path / "empty.wav")
+
+
+def test_start_beyond_the_end_names_the_length(tmp_path):
+    path = sounds.write_encoded(tmp_path / "a.wav", sounds.tone(1.0), 48000, "wav")
+    with pytest.raises(AudioError, match=r"ends before 5 s \(it lasts 1\.00 s\)"):
+        decode_audio(path, start=5.0)
+
+
+@pytest.mark.parametrize(("start", "duration"), [(-1.0, 1.0), (float("nan"), 1.0), (0.0, 0.0), (0.0, float("inf"))])
+def test_impossible_parts(tmp_path, start, duration):
+    with pytest.raises(AudioError, match="begins at 0 or later"):
+        decode_audio(tmp_path / "a.wav", start=start, duration=duration)
+
+
+@pytest.mark.parametrize("rate", [100, 8000, 384000])
+def test_unusual_rates(tmp_path, rate):
+    path = tmp_path / "a.wav"
+    sounds.write_wav(path, np.zeros(rate), rate)
+    decoded, decoded_rate = decode_audio(path)
+    assert decoded.shape == (1, rate) and decoded_rate == rate
+
+
+def test_floats_beyond_one_are_kept(tmp_path):
+    path = tmp_path / "a.wav"
+    sounds.write_float_wav(path, np.array([0.0, 3.5, -7.0, 1e-42]))
+    assert decode_audio(path)[0][0].tolist() == pytest.approx([0.0, 3.5, -7.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "name", ["two words.wav", "späß.wav", "音.wav", "a%20b#c?.wav", "file:x.wav", "-i.wav", "a.wav.wav"]
+)
+def test_hostile_names(tmp_path, name):
+    path = tmp_path / name
+    sounds.write_wav(path, np.zeros(100))
+    assert decode_audio(path)[0].shape == (1, 100)
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / "caf\udce9.wav"
+    try:
+        sounds.write_wav(path, np.zeros(100))
+    except (OSError, UnicodeError):
+        pytest.skip("this file system holds UTF-8 names alone")
+    try:
+        assert decode_audio(path)[0].shape == (1, 100)
+    except AudioError as error:
+        assert "cannot be read" in str(error)
