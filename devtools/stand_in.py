@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from .report import DevError
 from .server import Workspace
 from .workflows import StandIns
 
@@ -190,6 +191,8 @@ def install(workspace: Workspace, sounds: Path) -> StandIns:
     write_cavt(workspace.models / "cavt_mae" / "stand_in_cavt.pth")
     references = write_references(workspace.input)
     recordings = sorted(path for path in sounds.iterdir() if path.suffix in (".wav", ".flac", ".ogg", ".mp3", ".opus"))
+    if not recordings:
+        raise DevError(f"{sounds} holds no recording. Put a wav, flac, ogg, mp3 or opus file into it.")
     for path in recordings:
         shutil.copy(path, workspace.input / path.name)
     return StandIns(
