@@ -62,7 +62,7 @@ def shrink(prompt: dict, stand_ins: StandIns) -> dict:
 
 
 def to_editor(prompt: dict, object_info: dict) -> dict:
-    """The editor's workflow JSON (version 0.4) of an API prompt, laid out in columns by distance from the loaders."""
+    """The editor's workflow JSON (version 0.4) of an API prompt, laid out in columns from left to right."""
     order = {node_id: index for index, node_id in enumerate(prompt)}
     links: list[list] = []
     nodes: dict[str, dict] = {}
@@ -122,18 +122,30 @@ def _wire(nodes: dict, links: list, node_id: str, node: dict, info: dict) -> Non
             links.append([link, int(source), output, int(node_id), len(target["inputs"]) - 1, kind])
 
 
+def _columns(prompt: dict) -> dict[str, int]:
+    """Node id -> column: one right of the last source; what has no source stands left of its first reader."""
+    sources = {n: [v[0] for v in node["inputs"].values() if isinstance(v, list)] for n, node in prompt.items()}
+    columns: dict[str, int] = {}
+
+    def column_of(node_id: str) -> int:
+        if node_id not in columns:
+            columns[node_id] = 1 + max((column_of(source) for source in sources[node_id]), default=-1)
+        return columns[node_id]
+
+    for node_id in prompt:
+        column_of(node_id)
+    for node_id in prompt:
+        readers = [columns[reader] for reader in prompt if node_id in sources[reader]]
+        if not sources[node_id] and readers:
+            columns[node_id] = max(0, min(readers) - 1)
+    return columns
+
+
 def _lay_out(prompt: dict, nodes: dict) -> None:
-    depth: dict[str, int] = {}
-
-    def depth_of(node_id: str) -> int:
-        if node_id not in depth:
-            sources = [v[0] for v in prompt[node_id]["inputs"].values() if isinstance(v, list)]
-            depth[node_id] = 1 + max((depth_of(s) for s in sources), default=-1)
-        return depth[node_id]
-
+    columns = _columns(prompt)
     height: dict[int, int] = {}
     for node_id, node in nodes.items():
-        column = depth_of(node_id)
+        column = columns[node_id]
         is_text = node["type"] in ("CLIPTextEncode", "AAI_AudioTokenConditioning")
         is_picture = node["type"] in ("LoadImage", "SaveImage", "PreviewImage", "LossGraphNode")
         lines = len(node["widgets_values"]) + max(len(node["inputs"]), len(node["outputs"]))
