@@ -12,6 +12,7 @@ from torch import Tensor
 from . import loudness
 from .resample import resample
 from .waveform import MONO, as_waveform, to_mono
+from .windows import LONG_CLIP, cut_windows
 
 SAMPLE_RATE = 16_000  # Hz
 FRAMES, MEL_BINS = 1024, 128
@@ -25,7 +26,6 @@ FRAMES_AT_ONCE = 16_384  # bounds the memory of long recordings
 NORMALISED_LUFS = -23.0
 
 SHORT_CLIP = ("tile", "silence", "pad_reference")
-LONG_CLIP = ("first", "center", "loudest", "mean_of_windows")
 LEVEL = ("as_recorded", "normalised")
 
 
@@ -105,9 +105,10 @@ def encoder_input(
             raise ValueError(f"{name} is {value!r}; known are {', '.join(known)}")
     waveform, sample_rate = as_waveform({"waveform": waveform, "sample_rate": sample_rate})
     if level == "normalised":
-        waveform = _normalise_level(waveform, sample_rate)
-    windows = _windows(to_mono(waveform, channels), sample_rate, long_clip)  # (B * W, T')
-    sound = resample(windows, sample_rate, SAMPLE_RATE)[:, :CLIP_SAMPLES]
+        waveform = normalise_level(waveform, sample_rate)
+    clip = math.ceil(CLIP_SAMPLES * sample_rate / SAMPLE_RATE)
+    cut = cut_windows(to_mono(waveform, channels), sample_rate, clip, long_clip, spare=resampling_reach(sample_rate))
+    sound = resample(cut, sample_rate, SAMPLE_RATE)[:, :CLIP_SAMPLES]  # (B * W, T')
     sound = sound - sound.mean(dim=-1, keepdim=True)
     missing = CLIP_SAMPLES - sound.shape[1]
     if missing and short_clip == "tile":
@@ -120,6 +121,11 @@ def encoder_input(
     return (fbank - FBANK_MEAN) / FBANK_STD
 
 
+def resampling_reach(sample_rate: int) -> int:
+    """Samples past a window that the resampler to 16 kHz looks at."""
+    return 8 * math.ceil(max(1.0, sample_rate / SAMPLE_RATE))
+
+
 def mean_of_windows(features: Tensor, clips: int) -> Tensor:
     """Unit vectors (clips * W, D) of each clip's windows -> unit vectors (clips, D)."""
     if features.shape[0] % clips:
@@ -127,35 +133,7 @@ def mean_of_windows(features: Tensor, clips: int) -> Tensor:
     return F.normalize(features.reshape(clips, -1, features.shape[-1]).mean(dim=1), dim=-1)
 
 
-def _windows(sound: Tensor, sample_rate: int, policy: str) -> Tensor:
-    """(B, T) -> (B * W, at most 10.24 seconds and the resampler's run-out)"""
-    clip = math.ceil(CLIP_SAMPLES * sample_rate / SAMPLE_RATE)
-    run_out = 8 * math.ceil(max(1.0, sample_rate / SAMPLE_RATE))
-    spare = sound.shape[1] - clip
-    if spare <= 0:
-        return sound
-    if policy == "first":
-        return sound[:, : clip + run_out]
-    if policy == "center":
-        return sound[:, spare // 2 :][:, : clip + run_out]
-    if policy == "loudest":
-        starts = _loudest_starts(sound, sample_rate, clip)
-        return torch.stack([row[start : start + clip] for row, start in zip(sound, starts, strict=True)])
-    count = math.ceil(sound.shape[1] / clip)
-    starts = [round(spare * i / (count - 1)) for i in range(count)]
-    return torch.stack([row[start : start + clip] for row in sound for start in starts])
-
-
-def _loudest_starts(sound: Tensor, sample_rate: int, clip: int) -> list[int]:
-    """Where the window of `clip` samples with the most K-weighted energy begins, to 100 ms, for each clip."""
-    energy = loudness.step_energy(sound[:, None], sample_rate)[:, 0]  # (B, steps of 100 ms)
-    steps = min(energy.shape[1], round(clip / (loudness.STEP * sample_rate)))
-    sums = F.avg_pool1d(energy[:, None], steps, stride=1)[:, 0]
-    latest = sound.shape[1] - clip
-    return [min(latest, round(step * loudness.STEP * sample_rate)) for step in sums.argmax(dim=1).tolist()]
-
-
-def _normalise_level(waveform: Tensor, sample_rate: int) -> Tensor:
+def normalise_level(waveform: Tensor, sample_rate: int) -> Tensor:
     lufs = loudness.integrated(waveform, sample_rate)
     gain = torch.where(torch.isfinite(lufs), 10 ** ((NORMALISED_LUFS - lufs) / 20), torch.ones_like(lufs))
     return waveform * gain.to(waveform)[:, None, None]

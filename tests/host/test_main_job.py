@@ -7,8 +7,11 @@ import io
 import numpy as np
 import pytest
 import torch
+from aai_pack.aai_models.audio.decode import decode_audio
+from aai_pack.aai_models.audio.resample import resample
 from aai_pack.devtools import workflows
 from aai_pack.tests.host import graphs
+from aai_pack.tests.sounds import write_encoded
 from PIL import Image
 from safetensors import safe_open
 
@@ -70,6 +73,16 @@ def test_the_file_is_an_ordinary_embedding_that_remembers_its_making(example_run
 @pytest.mark.parametrize("name", FORMATS)
 def test_recordings_of_every_format(client, stand_ins, name):
     run = client.run(graphs.train(stand_ins, sound=name, duration=3.0))
+    assert run.status == "success", run.message
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "opus", "mp3"])
+def test_stereo_recordings(client, stand_ins, workspace, recordings, kind):
+    """Two real recordings, one in each channel."""
+    left, right = (decode_audio(recordings / name)[0][:1, :5000] for name in ("boom.wav", "whiff.wav"))
+    stereo = resample(torch.cat([left, right]), 11025, 48000)
+    write_encoded(workspace.input / f"stereo.{kind}", stereo, 48000, kind)
+    run = client.run(graphs.train(stand_ins, sound=f"stereo.{kind}"))
     assert run.status == "success", run.message
 
 
