@@ -24,3 +24,7 @@ class TokenError(ExplainedError):
 
 class TrainingError(ExplainedError):
     """Training that cannot start or cannot go on."""
+
+
+class LibraryError(ExplainedError):
+    """A picture library that cannot be built or asked."""

@@ -10,10 +10,8 @@ without this pack. What the pack needs beyond v* (f_a, f_Adapter, s) travels in 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
-import uuid
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import TokenError
+from ..files import write_atomically
 
 FORMAT = "aai-audio-token-1"
 LIFT_SEED = 0
@@ -82,7 +81,9 @@ class AudioToken:
             "aai.gain": repr(self.gain),
             "aai.metadata": json.dumps(self.metadata),
         }
-        write_atomically(path, lambda temporary: save_file(vectors, temporary, metadata=header))
+        write_atomically(
+            path, lambda temporary: save_file(vectors, temporary, metadata=header), TokenError, "a few kilobytes"
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> AudioToken:
@@ -118,20 +119,3 @@ def _unpack(text: str) -> Tensor:
     packed = json.loads(text)
     values = torch.frombuffer(bytearray(base64.b64decode(packed["float32"], validate=True)), dtype=torch.float32)
     return values.view(packed["shape"]).clone()
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call `write(temporary path)` and move the result over `path`; a failure leaves no half-written file behind."""
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise TokenError(
-            f"Could not write {path.name} into {path.parent} ({getattr(error, 'strerror', None) or error})",
-            "That folder must exist, be writable and have room for a few kilobytes",
-            "Free some space or correct the folder's permissions, then queue again",
-        ) from None

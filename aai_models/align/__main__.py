@@ -1,0 +1,98 @@
+"""The Align stage outside ComfyUI: `python -m aai_models.align convert|library ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from ..audio.decode import decode_audio
+from ..errors import ExplainedError
+from .cavt_mae import CAVTMAE
+from .convert import DTYPES, convert, file_sha256, read_state_dict
+from .encoders import CAVTEncoder
+from .library import INDEX_NAME, Library, build
+
+
+def _load_encoder(path: Path) -> CAVTMAE:
+    return CAVTMAE.from_state_dict({name: tensor.float() for name, tensor in read_state_dict(path).items()})
+
+
+def command_convert(options) -> None:
+    metadata = convert(options.source, options.target, options.dtype, options.audio_only)
+    print(f"{options.target}: {metadata['variant']}, {metadata['dtype']}, from sha256 {metadata['sha256']}")
+
+
+def _progress(done: int, total: int) -> None:
+    print(f"\r{done} of {total} pictures", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+
+def command_build(options) -> None:
+    model = _load_encoder(options.encoder)
+    library = Library.open(options.folder, file_sha256(options.encoder), options.index)
+    with torch.inference_mode():
+        report = build(library, model.encode_image, options.index, _progress)
+    print(f"{len(library)} pictures: {report.added} added, {report.kept} kept, {report.removed} removed")
+    for name in report.corrupt:
+        print(f"skipped, no picture: {name}")
+
+
+def command_query(options) -> None:
+    library = Library.open(options.folder, file_sha256(options.encoder), options.index)
+    sound, sample_rate = decode_audio(options.sound, start=options.start, duration=10.24)
+    feature = CAVTEncoder(_load_encoder(options.encoder)).encode(sound[None], sample_rate)[0]
+    for match in library.query(feature, options.k, options.minimum):
+        print(f"{match.similarity:.4f}  {match.path}")
+
+
+def command_info(options) -> None:
+    library = Library.open(options.folder, file_sha256(options.encoder), options.index)
+    print(f"{len(library)} pictures, features of {library.features.shape[1]} values, encoder sha256 {library.encoder}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m aai_models.align", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sub = commands.add_parser("convert", help="a published .pth checkpoint becomes .safetensors, encoders alone")
+    sub.add_argument("source", type=Path)
+    sub.add_argument("target", type=Path)
+    sub.add_argument("--dtype", choices=DTYPES, default="fp16")
+    sub.add_argument("--audio-only", action="store_true", help="leave the image tower out")
+    sub.set_defaults(run=command_convert)
+    library = commands.add_parser("library", help="builds and asks a picture library").add_subparsers(required=True)
+    for name, run, text in (
+        ("build", command_build, "encode what is new or changed"),
+        ("query", command_query, "the pictures nearest to a sound"),
+        ("info", command_info, "what the index holds"),
+    ):
+        sub = library.add_parser(name, help=text)
+        sub.add_argument("folder", type=Path)
+        if name == "query":
+            sub.add_argument("sound", type=Path)
+            sub.add_argument("-k", type=int, default=4, help="pictures (%(default)s)")
+            sub.add_argument("--minimum", type=float, default=-1.0, help="least cosine (%(default)s)")
+            sub.add_argument("--start", type=float, default=0.0, help="seconds (%(default)s)")
+        sub.add_argument("--encoder", type=Path, required=True, help="CAVT-MAE file with both towers")
+        sub.add_argument("--index", type=Path, help=f"index file (default: FOLDER/{INDEX_NAME})")
+        sub.set_defaults(run=run)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; a known failure is one line on stderr and exit code 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except ExplainedError as error:
+        print(f"aai_models.align: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what is done is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""The picture library: a folder's pictures as features of the image tower, asked by a sound's feature (paper 3.2).
+
+The index is one safetensors file: features (N, D) fp16, sizes and times (N,) int64, relative paths as bytes. Building is
+incremental (only what changed is encoded) and resumable (the file is saved on the way). An index that another encoder
+made is never mixed with new features.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import LibraryError
+from ..files import write_atomically
+from .images import SIZE, SUFFIXES, image_input, open_picture
+
+INDEX_NAME = ".aai_library.safetensors"
+FORMAT = "aai-library-1"
+BATCH = 16  # pictures encoded together
+SAVE_EVERY = 60.0  # seconds of work that an interruption may cost
+ROWS_AT_ONCE = 2**14  # features turned to float32 at a time
+# Frames of one film share a source: "storm_frame012.jpg", "storm#12.png".
+FRAME = re.compile(r"[ ._-]*(?:frame[ ._-]*|#)\d+$", re.IGNORECASE)
+
+
+@dataclass
+class BuildReport:
+    """What a build did."""
+
+    added: int = 0
+    kept: int = 0
+    removed: int = 0  # no longer in the folder
+    corrupt: list[str] = field(default_factory=list)  # files that are no pictures
+    decoding_seconds: float = 0.0  # reading and resizing, summed over threads
+    encoding_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Match:
+    """One picture of an answer."""
+
+    path: Path
+    similarity: float  # cosine to the sound
+
+
+@dataclass
+class Library:
+    """The index of one folder."""
+
+    folder: Path
+    encoder: str  # hash of the encoder's file
+    paths: list[str] = field(default_factory=list)  # relative to `folder`, with surrogates for bytes that are not UTF-8
+    stamps: Tensor = field(default_factory=lambda: torch.zeros(0, 2, dtype=torch.int64))  # (N, 2): bytes, time in ns
+    features: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float16))  # (N, D), unit norm
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @classmethod
+    def open(cls, folder: str | Path, encoder: str, index: str | Path | None = None) -> Library:
+        """The index of `folder` as far as it is built; empty if there is none, or another encoder's, or a damaged one.
+
+        Raises `LibraryError` if `folder` is no folder.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise LibraryError(
+                f"There is no folder {folder}", "A library is a folder of pictures", "Correct the folder's name"
+            )
+        try:
+            with safe_open(index or folder / INDEX_NAME, framework="pt") as file:
+                header = file.metadata() or {}
+                if header.get("format") != FORMAT or header.get("encoder") != encoder:
+                    return cls(folder, encoder)
+                joined = bytes(file.get_tensor("paths").numpy())
+                paths = [os.fsdecode(name) for name in joined.split(b"\0")] if joined else []
+                library = cls(folder, encoder, paths, file.get_tensor("stamps"), file.get_tensor("features"))
+        except (OSError, SafetensorError, ValueError):
+            return cls(folder, encoder)
+        is_whole = len(paths) == library.stamps.shape[0] == library.features.shape[0]
+        return library if is_whole else cls(folder, encoder)
+
+    def save(self, index: str | Path | None = None) -> None:
+        """Write the index atomically. Raises `LibraryError` if it cannot be written."""
+        joined = b"\0".join(os.fsencode(path) for path in self.paths)
+        tensors = {
+            "features": self.features.contiguous(),
+            "stamps": self.stamps.contiguous(),
+            "paths": torch.frombuffer(bytearray(joined or b"\0"), dtype=torch.uint8)[: len(joined)].clone(),
+        }
+        header = {"format": FORMAT, "encoder": self.encoder}
+        path = Path(index or self.folder / INDEX_NAME)
+        write_atomically(path, lambda p: save_file(tensors, p, metadata=header), LibraryError, "the index")
+
+    def query(self, feature: Tensor, k: int = 4, minimum: float = -1.0, one_per_source: bool = True) -> list[Match]:
+        """The `k` pictures nearest to a feature (D,), best first; exact. Fewer if `minimum` (cosine) leaves fewer.
+
+        `one_per_source` takes only the best frame of a film. Raises `LibraryError` if the library has no picture.
+        """
+        if not len(self):
+            raise LibraryError(
+                f"{self.folder} holds no picture that can be read",
+                f"Known are {', '.join(SUFFIXES)}",
+                "Put pictures into it or choose another folder",
+            )
+        scores = self._similarities(feature)
+        matches, sources = [], set()
+        for index in _descending(scores, k):
+            similarity = float(scores[index])
+            if similarity < minimum or len(matches) == k:
+                break
+            source = source_of(self.paths[index]) if one_per_source else self.paths[index]
+            if source not in sources:
+                sources.add(source)
+                matches.append(Match(self.folder / self.paths[index], similarity))
+        return matches
+
+    def _similarities(self, feature: Tensor) -> Tensor:
+        if feature.numel() != self.features.shape[1]:
+            raise LibraryError(
+                f"The sound's feature has {feature.numel()} values",
+                f"This library's have {self.features.shape[1]}",
+                "Ask with the encoder that the library was built with",
+            )
+        query = feature.detach().reshape(-1).float().cpu()
+        return torch.cat([part.float() @ query for part in self.features.split(ROWS_AT_ONCE)])
+
+
+def _descending(scores: Tensor, k: int) -> Iterator[int]:
+    """Indices from the highest score down, sorted no further than they are asked for."""
+    seen = 0
+    take = min(len(scores), max(64, 8 * k))
+    while seen < len(scores):
+        order = scores.topk(take).indices.tolist() if take < len(scores) else scores.argsort(descending=True).tolist()
+        yield from order[seen:]
+        seen, take = take, min(len(scores), 8 * take)
+
+
+def source_of(path: str) -> str:
+    """What a picture was taken from: frames of one film share it, any other picture is its own."""
+    stem, suffix = os.path.splitext(path)
+    plain = FRAME.sub("", stem)
+    return plain if plain and plain != stem else stem + suffix
+
+
+def build(
+    library: Library,
+    encode_image: Callable[[Tensor], Tensor],
+    index: str | Path | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    threads: int = 4,
+) -> BuildReport:
+    """Bring an opened library up to date with its folder and save it.
+
+    `encode_image` maps (B, 3, 224, 224) to unit vectors (B, D). `on_progress(done, total)` is called after each batch and
+    may raise to stop; what is done is kept. Raises `LibraryError` if the folder vanishes or the index cannot be written.
+    """
+    found = dict(find_pictures(library.folder))
+    report = _drop_changed(library, found)
+    known = set(library.paths)
+    new = sorted(path for path in found if path not in known)
+    saved = time.monotonic()
+    on_progress(0, len(new))
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for done, names, pixels in _decoded(library.folder, new, pool, report):
+                started = time.perf_counter()
+                if names:
+                    _append(library, names, [found[name] for name in names], encode_image(pixels))
+                report.encoding_seconds += time.perf_counter() - started
+                on_progress(done, len(new))
+                if time.monotonic() - saved > SAVE_EVERY:
+                    library.save(index)
+                    saved = time.monotonic()
+    finally:
+        if report.added or report.removed or not len(library):
+            library.save(index)
+    return report
+
+
+def find_pictures(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Relative path and (bytes, time in ns) of each picture under `folder`; each folder once, also where links go round."""
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real in seen:
+            continue
+        seen.add(real)
+        for name in files:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                path = os.path.join(root, name)
+                try:
+                    status = os.stat(path)
+                except OSError:  # a link to nowhere, or gone since
+                    continue
+                yield os.path.relpath(path, folder), (status.st_size, status.st_mtime_ns)
+
+
+def _drop_changed(library: Library, found: dict[str, tuple[int, int]]) -> BuildReport:
+    stamps = [tuple(stamp) for stamp in library.stamps.tolist()]
+    same = [i for i, path in enumerate(library.paths) if found.get(path) == stamps[i]]
+    gone = sum(path not in found for path in library.paths)
+    changed = len(same) < len(library)
+    if changed:
+        library.paths = [library.paths[i] for i in same]
+        library.stamps, library.features = library.stamps[same], library.features[same]
+    return BuildReport(kept=len(same), removed=gone)
+
+
+def _append(library: Library, names: list[str], stamps: list[tuple[int, int]], features: Tensor) -> None:
+    features = features.detach().to("cpu", torch.float16)
+    library.features = torch.cat([library.features.reshape(-1, features.shape[1]), features])
+    library.stamps = torch.cat([library.stamps, torch.tensor(stamps, dtype=torch.int64)])
+    library.paths = [*library.paths, *names]
+
+
+def _decoded(folder: Path, names: list[str], pool, report: BuildReport):
+    """(pictures done, names, pixels (B, 3, 224, 224)) for each batch; the next batch is read while one is encoded."""
+    batches = [names[i : i + BATCH] for i in range(0, len(names), BATCH)]
+    ahead = [[pool.submit(_read, folder / name) for name in batch] for batch in batches[:1]]
+    done = 0
+    for number, batch in enumerate(batches):
+        if number + 1 < len(batches):
+            ahead.append([pool.submit(_read, folder / name) for name in batches[number + 1]])
+        results = [future.result() for future in ahead.pop(0)]
+        good, pixels = [], []
+        for name, (tensor, seconds) in zip(batch, results, strict=True):
+            report.decoding_seconds += seconds
+            if tensor is None:
+                report.corrupt.append(name)
+            else:
+                good.append(name)
+                pixels.append(tensor)
+        if not good and not folder.is_dir():
+            raise LibraryError(
+                f"The folder {folder} vanished", "It must stay while it is read", "Connect its drive again"
+            )
+        report.added += len(good)
+        done += len(batch)
+        yield done, good, torch.stack(pixels) if pixels else torch.zeros(0, 3, SIZE, SIZE)
+
+
+def _read(path: Path) -> tuple[Tensor | None, float]:
+    started = time.perf_counter()
+    try:
+        return image_input(open_picture(path, side=SIZE)), time.perf_counter() - started
+    except (OSError, ValueError, MemoryError):
+        return None, time.perf_counter() - started
