@@ -148,21 +148,30 @@ def write_checkpoint(path: Path, seed: int = 0) -> None:
     torch.save({"state_dict": tensors}, path)
 
 
-def cavt_tensors(make: WeightMaker, depth: int = 1, dim: int = 768) -> dict[str, Tensor]:
-    """The audio tower of CAVT-MAE with `depth` blocks before the shared one."""
-    tensors = make.linear("patch_embed_a.proj", dim, 1, 16, 16)
-    tensors["modality_a"] = make.normal(1, 1, dim, std=2.0**-6)
-    tensors["pos_embed_a"] = make.normal(1, 512, dim, std=2.0**-3)
-    for block in [*(f"blocks_a.{i}" for i in range(depth)), "blocks_u.0"]:
-        for norm in ("norm1", "norm1_a", "norm1_v", "norm2", "norm2_a", "norm2_v"):
-            tensors |= make.norm(f"{block}.{norm}", dim)
-        tensors |= make.linear(f"{block}.attn.qkv", 3 * dim, dim) | make.linear(f"{block}.attn.proj", dim, dim)
-        tensors |= make.linear(f"{block}.mlp.fc1", 4 * dim, dim) | make.linear(f"{block}.mlp.fc2", dim, 4 * dim)
-    return tensors | make.norm("norm_a", dim)
+def cavt_tensors(make: WeightMaker, depth: int = 1, dim: int = 768, images: bool = True) -> dict[str, Tensor]:
+    """Towers of CAVT-MAE with `depth` blocks each before the shared one; without `images` the audio tower alone."""
+    tensors: dict[str, Tensor] = {}
+    for letter, channels, tokens in (("a", 1, 512), *((("v", 3, 196),) if images else ())):
+        tensors |= make.linear(f"patch_embed_{letter}.proj", dim, channels, 16, 16)
+        tensors[f"modality_{letter}"] = make.normal(1, 1, dim, std=2.0**-6)
+        tensors[f"pos_embed_{letter}"] = make.normal(1, tokens, dim, std=2.0**-3)
+        for index in range(depth):
+            tensors |= _cavt_block(make, f"blocks_{letter}.{index}", dim)
+        tensors |= make.norm(f"norm_{letter}", dim)
+    tensors |= _cavt_block(make, "blocks_u.0", dim)
+    return tensors | (make.norm("norm", dim) if images else {})
+
+
+def _cavt_block(make: WeightMaker, block: str, dim: int) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for norm in ("norm1", "norm1_a", "norm1_v", "norm2", "norm2_a", "norm2_v"):
+        tensors |= make.norm(f"{block}.{norm}", dim)
+    tensors |= make.linear(f"{block}.attn.qkv", 3 * dim, dim) | make.linear(f"{block}.attn.proj", dim, dim)
+    return tensors | make.linear(f"{block}.mlp.fc1", 4 * dim, dim) | make.linear(f"{block}.mlp.fc2", dim, 4 * dim)
 
 
 def write_cavt(path: Path, seed: int = 0) -> None:
-    """A CAVT-MAE audio tower of two blocks in the published layout (`module.` prefixes and all)."""
+    """A CAVT-MAE of two blocks in the published layout (`module.` prefixes and all)."""
     torch.save({f"module.{name}": tensor for name, tensor in cavt_tensors(WeightMaker(seed)).items()}, path)
 
 

@@ -39,11 +39,11 @@ def open_picture(path: str | Path, side: int | None = None) -> Image.Image:
 
     Raises `OSError` or `ValueError` for what is no picture, also for one so large that it may be an attack.
     """
-    with Image.open(path) as picture:
-        if side:
-            picture.draft("RGB", (2 * side, 2 * side))
-        try:
+    try:
+        with Image.open(path) as picture:
+            if side:
+                picture.draft("RGB", (2 * side, 2 * side))
             picture.load()
-        except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            raise OSError(str(error)) from error
-        return upright_rgb(picture)
+            return upright_rgb(picture)
+    except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise OSError(str(error)) from error

@@ -170,19 +170,23 @@ def build(
     known = set(library.paths)
     new = sorted(path for path in found if path not in known)
     saved = time.monotonic()
+    pending: list[tuple[list[str], Tensor]] = []  # merged when saved: appending each batch would copy all of it
     on_progress(0, len(new))
     try:
         with ThreadPoolExecutor(threads) as pool:
             for done, names, pixels in _decoded(library.folder, new, pool, report):
                 started = time.perf_counter()
                 if names:
-                    _append(library, names, [found[name] for name in names], encode_image(pixels))
+                    pending.append((names, encode_image(pixels).detach().to("cpu", torch.float16)))
+                    report.added += len(names)
                 report.encoding_seconds += time.perf_counter() - started
                 on_progress(done, len(new))
                 if time.monotonic() - saved > SAVE_EVERY:
+                    _merge(library, pending, found)
                     library.save(index)
                     saved = time.monotonic()
     finally:
+        _merge(library, pending, found)
         if report.added or report.removed or not len(library):
             library.save(index)
     return report
@@ -218,11 +222,15 @@ def _drop_changed(library: Library, found: dict[str, tuple[int, int]]) -> BuildR
     return BuildReport(kept=len(same), removed=gone)
 
 
-def _append(library: Library, names: list[str], stamps: list[tuple[int, int]], features: Tensor) -> None:
-    features = features.detach().to("cpu", torch.float16)
-    library.features = torch.cat([library.features.reshape(-1, features.shape[1]), features])
-    library.stamps = torch.cat([library.stamps, torch.tensor(stamps, dtype=torch.int64)])
-    library.paths = [*library.paths, *names]
+def _merge(library: Library, pending: list[tuple[list[str], Tensor]], found: dict[str, tuple[int, int]]) -> None:
+    """Move what was encoded into the library."""
+    if pending:
+        names = [name for batch, _ in pending for name in batch]
+        new = torch.cat([features for _, features in pending])
+        library.features = torch.cat([library.features.reshape(-1, new.shape[1]), new])
+        library.stamps = torch.cat([library.stamps, torch.tensor([found[name] for name in names], dtype=torch.int64)])
+        library.paths = [*library.paths, *names]
+        pending.clear()
 
 
 def _decoded(folder: Path, names: list[str], pool, report: BuildReport):
@@ -246,7 +254,6 @@ def _decoded(folder: Path, names: list[str], pool, report: BuildReport):
             raise LibraryError(
                 f"The folder {folder} vanished", "It must stay while it is read", "Connect its drive again"
             )
-        report.added += len(good)
         done += len(batch)
         yield done, good, torch.stack(pixels) if pixels else torch.zeros(0, 3, SIZE, SIZE)
 
