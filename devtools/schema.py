@@ -35,13 +35,28 @@ def load_snapshot() -> dict:
 
 
 def broken_by(before: dict, now: dict) -> list[str]:
-    """What a change takes away from saved workflows: empty if it only appends."""
+    """What a change takes away from saved workflows: empty if it only appends nodes, optional inputs, choices, outputs."""
     broken = [f"{name} is gone" for name in before if name not in now]
     for name in before.keys() & now.keys():
-        for part in ("inputs", "outputs"):
-            if now[name][part][: len(before[name][part])] != before[name][part]:
-                broken.append(f"{part} of {name} changed: {before[name][part]} became {now[name][part]}")
+        old, new = before[name], now[name]
+        kept = new["inputs"][: len(old["inputs"])]
+        if len(kept) < len(old["inputs"]) or not all(map(_is_same_input, old["inputs"], kept)):
+            broken.append(f"inputs of {name} changed: {old['inputs']} became {new['inputs']}")
+        broken += [
+            f"{name} got the input {i[0]}, which must be optional"
+            for i in new["inputs"][len(kept) :]
+            if i[2] != "optional"
+        ]
+        if new["outputs"][: len(old["outputs"])] != old["outputs"]:
+            broken.append(f"outputs of {name} changed: {old['outputs']} became {new['outputs']}")
     return broken
+
+
+def _is_same_input(old: list, new: list) -> bool:
+    choices_before, choices = old[4], new[4]
+    if isinstance(choices_before, list) and isinstance(choices, list):
+        choices = choices[: len(choices_before)]
+    return [*old[:4], choices_before] == [*new[:4], choices]
 
 
 def write_snapshot(object_info: dict) -> None:

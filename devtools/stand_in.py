@@ -177,6 +177,7 @@ def write_cavt(path: Path, seed: int = 0) -> None:
 
 def write_references(folder: Path, seed: int = 0, count: int = 4) -> list[Path]:
     """Simple drawings of different sizes: a bright flash over dark ground."""
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     paths = []
     for index in range(count):
@@ -199,6 +200,7 @@ def install(workspace: Workspace, sounds: Path) -> StandIns:
     write_checkpoint(workspace.models / "checkpoints" / "stand_in_sd15.ckpt")
     write_cavt(workspace.models / "cavt_mae" / "stand_in_cavt.pth")
     references = write_references(workspace.input)
+    write_references(workspace.input / "pictures", seed=1, count=9)
     recordings = sorted(path for path in sounds.iterdir() if path.suffix in (".wav", ".flac", ".ogg", ".mp3", ".opus"))
     if not recordings:
         raise DevError(f"{sounds} holds no recording. Put a wav, flac, ogg, mp3 or opus file into it.")
@@ -209,4 +211,5 @@ def install(workspace: Workspace, sounds: Path) -> StandIns:
         cavt="stand_in_cavt.pth",
         sound=recordings[0].name,
         references=tuple(path.name for path in references),
+        pictures="pictures",
     )

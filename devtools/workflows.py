@@ -22,6 +22,7 @@ class StandIns:
     cavt: str
     sound: str
     references: tuple[str, ...]
+    pictures: str  # folder in ComfyUI's input folder
     # Settings that make a run of an example short enough for a processor.
     steps: int = 40
     resolution: int = 128
@@ -54,6 +55,8 @@ def shrink(prompt: dict, stand_ins: StandIns) -> dict:
                 inputs["image"] = next(references)
             case "AAI_TrainAudioToken":
                 inputs["steps"], inputs["resolution"] = stand_ins.steps, stand_ins.resolution
+            case "AAI_RetrieveImages":
+                inputs["folder"] = stand_ins.pictures
             case "EmptyLatentImage":
                 inputs["width"] = inputs["height"] = stand_ins.resolution
             case "KSampler":

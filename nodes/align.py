@@ -7,12 +7,13 @@ from comfy_api.latest import io
 
 from ..aai_models.audio.decode import decode_audio
 from ..aai_models.audio.errors import AudioError
-from ..aai_models.audio.fbank import LONG_CLIP, SHORT_CLIP, encoder_input
+from ..aai_models.audio.fbank import LEVEL, SHORT_CLIP
 from ..aai_models.audio.loudness import integrated
+from ..aai_models.audio.overview import draw_overview
 from ..aai_models.audio.waveform import as_waveform
-from .host import folders
-from .host.cavt import HostedCAVT
-from .host.cavt import load as load_cavt
+from ..aai_models.audio.windows import LONG_CLIP
+from .host import folders, pictures
+from .host.cavt import HostedCAVT, HostedTransformers, load_any
 from .host.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 
 CATEGORY = "AAI/Align"
@@ -80,6 +81,28 @@ class AAI_LoadAudio(io.ComfyNode):
         return io.NodeOutput({"waveform": sound, "sample_rate": sample_rate}, loudness)
 
 
+class AAI_AudioOverview(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_AudioOverview",
+            display_name="Look at Sound",
+            category=CATEGORY,
+            description="Draws a sound: waveform, loudness over time, and the spectrogram that the encoder sees.",
+            inputs=[
+                io.Audio.Input("audio", tooltip="A sound, or a batch of them; up to ten minutes are drawn."),
+                io.Int.Input("width", default=1024, min=320, max=8192, tooltip="Width of the picture in pixels."),
+                io.Int.Input("height", default=720, min=240, max=8192, tooltip="Height of the picture in pixels."),
+            ],
+            outputs=[io.Image.Output("image", display_name="image", tooltip="One picture for each sound.")],
+        )
+
+    @classmethod
+    def execute(cls, audio, width, height) -> io.NodeOutput:
+        drawn = draw_overview(*as_waveform(audio), width, height)
+        return io.NodeOutput(torch.cat([pictures.to_image(picture) for picture in drawn]))
+
+
 class AAI_LoadCAVT(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -87,12 +110,13 @@ class AAI_LoadCAVT(io.ComfyNode):
             node_id="AAI_LoadCAVT",
             display_name="Load CAVT-MAE",
             category=CATEGORY,
-            description="Loads the encoder that hears: a CAV-MAE or CAVT-MAE checkpoint from models/cavt_mae.",
+            description="Loads the encoder that hears: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or CLAP or PE-AV.",
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=folders.cavt_files(),
-                    tooltip="A .safetensors or .pth file in models/cavt_mae.",
+                    options=folders.encoder_names(),
+                    tooltip="A .safetensors or .pth file in models/cavt_mae, or the folder of a CLAP or PE-AV model "
+                    "in models/audio_encoders.",
                 ),
             ],
             outputs=[CAVTModel.Output("cavt_model", display_name="CAVT_MODEL", tooltip="The encoder.")],
@@ -100,7 +124,7 @@ class AAI_LoadCAVT(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint) -> io.NodeOutput:
-        return io.NodeOutput(load_cavt(folders.cavt_path(checkpoint)))
+        return io.NodeOutput(load_any(folders.encoder_path(checkpoint)))
 
 
 class AAI_CAVTEncode(io.ComfyNode):
@@ -123,9 +147,18 @@ class AAI_CAVTEncode(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "long_clip",
-                    options=[policy for policy in LONG_CLIP if policy != "mean_of_windows"],
+                    options=list(LONG_CLIP),
                     default="first",
-                    tooltip="Which 10.24 seconds of a longer sound are heard: the first, the middle or the loudest.",
+                    tooltip="Which 10.24 seconds of a longer sound are heard: the first, the middle or the loudest; "
+                    "or all of it in parts, averaged (mean_of_windows).",
+                ),
+                io.Combo.Input(
+                    "level",
+                    options=list(LEVEL),
+                    default="as_recorded",
+                    optional=True,
+                    tooltip="as_recorded: a soft sound gives another word than the same sound loud (as in the paper). "
+                    "normalised: every sound is brought to -23 LUFS first, so that loudness stays a matter of its own.",
                 ),
             ],
             outputs=[
@@ -136,13 +169,13 @@ class AAI_CAVTEncode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, cavt, audio, short_clip, long_clip) -> io.NodeOutput:
-        encoder = expect(cavt, HostedCAVT, "cavt", "Load CAVT-MAE")
+    def execute(cls, cavt, audio, short_clip, long_clip, level="as_recorded") -> io.NodeOutput:
+        encoder = expect(cavt, (HostedCAVT, HostedTransformers), "cavt", "Load CAVT-MAE")
         waveform, sample_rate = as_waveform(audio)
         _require_sound(waveform, sample_rate)
-        fbank = encoder_input(waveform, sample_rate, short_clip=short_clip, long_clip=long_clip)
         lufs = tuple(integrated(waveform, sample_rate).tolist())
-        return io.NodeOutput(AudioFeature(encoder.encode_audio(fbank), encoder.name, lufs))
+        vectors = encoder.encode(waveform, sample_rate, short_clip=short_clip, long_clip=long_clip, level=level)
+        return io.NodeOutput(AudioFeature(vectors, encoder.name, lufs))
 
 
 def _require_sound(waveform: torch.Tensor, sample_rate: int) -> None:
@@ -161,4 +194,4 @@ def _require_sound(waveform: torch.Tensor, sample_rate: int) -> None:
         )
 
 
-NODES = [AAI_LoadAudio, AAI_LoadCAVT, AAI_CAVTEncode]
+NODES = [AAI_LoadAudio, AAI_AudioOverview, AAI_LoadCAVT, AAI_CAVTEncode]

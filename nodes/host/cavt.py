@@ -1,4 +1,4 @@
-"""CAVT-MAE as a model of the host: built from its layers, loaded and offloaded by it."""
+"""Encoders as models of the host: loaded and offloaded by it. CAVT-MAE is built from the host's own layers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ...aai_models.align.cavt_mae import CAVTMAE, encoder_tensors, self_test
+from ...aai_models.align.encoders import TransformersEncoder
+from ...aai_models.audio.fbank import encoder_input, mean_of_windows
 from ...aai_models.errors import CheckpointError
 
 BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
@@ -20,32 +22,82 @@ BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
 class HostedCAVT:
     """An encoder in ComfyUI's care. `patcher` is what the host loads, moves and counts."""
 
-    def __init__(self, model: CAVTMAE, name: str):
+    def __init__(self, model: CAVTMAE, name: str, path: str):
         device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
         # Absent before dynamic weight loading came; the plain class serves both.
         patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-        self.model, self.name = model, name
+        self.model, self.name, self.path = model, name, path
         self.patcher = patcher_class(model, load_device=device, offload_device=offload)
 
     @property
     def dim(self) -> int:
         return self.model.config.dim
 
+    @property
+    def has_images(self) -> bool:
+        return self.model.has_images
+
     def get_ram_usage(self) -> int:
         """Bytes of the weights, for the host's cache."""
         return comfy.model_management.module_size(self.model)
 
+    def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
+        """Sounds (B, C, T) -> unit vectors (B, D), as `AudioEncoder` says."""
+        fbank = encoder_input(waveform, sample_rate, **policies)
+        return mean_of_windows(self.encode_audio(fbank), clips=waveform.shape[0])
+
     def encode_audio(self, fbank: Tensor) -> Tensor:
-        """Spectrograms (B, 1024, 128) -> unit vectors (B, D), float32, CPU."""
-        activations = min(BATCH, fbank.shape[0]) * self.model.config.audio_tokens * self.model.config.mlp_dim * 4
-        mm.load_models_gpu([self.patcher], memory_required=6 * activations)
+        """Spectrograms (B, 1024, 128) -> unit vectors (B, D), float32, CPU. Shows progress, can be cancelled."""
         progress = comfy.utils.ProgressBar(fbank.shape[0])
         features = []
         for batch in fbank.split(BATCH):
-            mm.throw_exception_if_processing_interrupted()
-            features.append(self.model.encode_audio(batch.to(self.patcher.load_device, torch.float32)).cpu())
+            features.append(self._run(self.model.encode_audio, batch, self.model.config.audio_tokens))
             progress.update(batch.shape[0])
         return torch.cat(features)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32, CPU."""
+        return self._run(self.model.encode_image, pixels, self.model.config.image_tokens)
+
+    def _run(self, encode, batch: Tensor, tokens: int) -> Tensor:
+        mm.throw_exception_if_processing_interrupted()
+        activations = batch.shape[0] * tokens * self.model.config.mlp_dim * 4
+        mm.load_models_gpu([self.patcher], memory_required=6 * activations)
+        return encode(batch.to(self.patcher.load_device, torch.float32)).cpu()
+
+
+class HostedTransformers:
+    """An encoder of `transformers` in ComfyUI's care. Its layers are not the host's, so it is always loaded whole."""
+
+    has_images = False
+
+    def __init__(self, encoder: TransformersEncoder, path: str):
+        self.encoder, self.name, self.dim, self.path = encoder, encoder.name, encoder.dim, path
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            encoder.model, load_device=mm.text_encoder_device(), offload_device=mm.text_encoder_offload_device()
+        )
+
+    def get_ram_usage(self) -> int:
+        """Bytes of the weights, for the host's cache."""
+        return mm.module_size(self.encoder.model)
+
+    def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
+        """Sounds (B, C, T) -> unit vectors (B, D). Shows progress, can be cancelled between sounds."""
+        mm.load_models_gpu([self.patcher], force_full_load=True)
+        progress = comfy.utils.ProgressBar(waveform.shape[0])
+        features = []
+        for sound in waveform.split(1):
+            mm.throw_exception_if_processing_interrupted()
+            features.append(self.encoder.encode(sound, sample_rate, **policies))
+            progress.update(1)
+        return torch.cat(features)
+
+
+def load_any(path: str) -> HostedCAVT | HostedTransformers:
+    """Load a CAVT-MAE file, or a folder with an encoder of `transformers`."""
+    if os.path.isdir(path):
+        return HostedTransformers(TransformersEncoder.from_folder(path), path)
+    return load(path)
 
 
 def load(path: str) -> HostedCAVT:
@@ -59,7 +111,7 @@ def load(path: str) -> HostedCAVT:
     model = CAVTMAE.from_state_dict(
         tensors, operations=comfy.ops.manual_cast, dtype=dtype, device=mm.text_encoder_offload_device()
     )
-    hosted = HostedCAVT(model, name)
+    hosted = HostedCAVT(model, name, path)
     self_test(hosted.encode_audio)
     return hosted
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import folder_paths
 
-from ...aai_models.errors import CheckpointError, TokenError
+from ...aai_models.align.library import INDEX_NAME, find_pictures
+from ...aai_models.errors import CheckpointError, LibraryError, TokenError
 
-CAVT_FOLDER = "cavt_mae"
+CAVT_FOLDER, ENCODERS_FOLDER = "cavt_mae", "audio_encoders"
 AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".m4a", ".aac", ".wma", ".ac3"),
     *(".mp4", ".webm", ".mkv", ".mov"),
@@ -30,16 +31,35 @@ def register() -> None:
     table[CAVT_FOLDER] = (paths, set(suffixes) | {".safetensors", ".pth", ".pt"})
 
 
-def cavt_files() -> list[str]:
-    return folder_paths.get_filename_list(CAVT_FOLDER)
+def encoder_names() -> list[str]:
+    """Files of models/cavt_mae, then folders with a config.json in models/audio_encoders as `audio_encoders/NAME`."""
+    folders = [
+        f"{ENCODERS_FOLDER}/{path.name}"
+        for base in _encoder_folders()
+        for path in sorted(base.iterdir())
+        if (path / "config.json").is_file()
+    ]
+    return [*folder_paths.get_filename_list(CAVT_FOLDER), *dict.fromkeys(folders)]
 
 
-def cavt_path(name: str) -> str:
-    path = folder_paths.get_full_path(CAVT_FOLDER, name)
+def _encoder_folders() -> list[Path]:
+    """Where the host looks for audio encoders; it knows the folder itself in newer versions."""
+    known = folder_paths.folder_names_and_paths.get(ENCODERS_FOLDER, ([],))[0]
+    bases = [Path(path) for path in [*known, os.path.join(folder_paths.models_dir, ENCODERS_FOLDER)]]
+    return [base for base in dict.fromkeys(bases) if base.is_dir()]
+
+
+def encoder_path(name: str) -> str:
+    """The file or folder of a name that `encoder_names` gave; raises `CheckpointError` for any other."""
+    path = None
+    if name in encoder_names():
+        plain = name.removeprefix(f"{ENCODERS_FOLDER}/")
+        found = [base / plain for base in _encoder_folders() if (base / plain / "config.json").is_file()]
+        path = str(found[0]) if found and name != plain else folder_paths.get_full_path(CAVT_FOLDER, name)
     if path is None:
         raise CheckpointError(
             f"There is no file {name!r} in models/{CAVT_FOLDER}",
-            f"Found there: {', '.join(cavt_files()) or 'nothing'}",
+            f"Found there: {', '.join(encoder_names()) or 'nothing'}",
             "Put the checkpoint into that folder and press R in ComfyUI",
         )
     return path
@@ -110,3 +130,34 @@ def embeddings_folder() -> Path:
 def partial_tokens_folder() -> Path:
     """Where the best token of a run that was cancelled or failed is kept."""
     return Path(folder_paths.get_output_directory()) / "aai_tokens"
+
+
+def picture_folder(name: str) -> Path:
+    """A folder of pictures: a path, or a name inside ComfyUI's input folder. Raises `LibraryError`."""
+    plain = name.strip()
+    path = Path(folder_paths.get_input_directory(), plain).resolve()  # an absolute path stands for itself
+    if not plain or "\0" in plain or not path.is_dir():
+        raise LibraryError(
+            f"There is no folder {plain!r}",
+            "`folder` is a folder of pictures: a whole path, or a name inside ComfyUI's input folder",
+            "Correct the name, or put pictures into such a folder",
+        )
+    return path
+
+
+def folder_fingerprint(name: str | None) -> str:
+    """Changes when a picture of the folder comes, goes or changes, so that the node runs again exactly then."""
+    try:
+        found = sorted(find_pictures(picture_folder(name or "")))
+    except LibraryError as error:
+        return str(error)
+    return hashlib.sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def library_index(folder: Path) -> Path:
+    """Where the index of a folder is: in it, if one was built there, else in ComfyUI's user folder."""
+    beside = folder / INDEX_NAME
+    if beside.is_file():
+        return beside
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(folder_paths.get_user_directory()) / "aai_libraries" / f"{digest}.safetensors"

@@ -23,8 +23,8 @@ class AudioFeature:
     lufs: tuple[float, ...]  # integrated loudness of each sound
 
 
-def expect(value, kind: type, what: str, source: str):
-    """Return `value` if it is a `kind`; another pack may use the same name for a wire."""
+def expect(value, kind: type | tuple[type, ...], what: str, source: str):
+    """Return `value` if it is of a `kind`; another pack may use the same name for a wire."""
     if not isinstance(value, kind):
         raise TokenError(
             f"The input {what} carries a {type(value).__name__}",

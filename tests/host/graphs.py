@@ -32,7 +32,13 @@ def hear(stand_ins, *, sound: str | None = None, start: float = 0.0, duration: f
         "12": {"class_type": "AAI_LoadCAVT", "inputs": {"checkpoint": stand_ins.cavt}},
         "13": {
             "class_type": "AAI_CAVTEncode",
-            "inputs": {"cavt": ["12", 0], "audio": ["11", 0], "short_clip": "tile", "long_clip": "first"},
+            "inputs": {
+                "cavt": ["12", 0],
+                "audio": ["11", 0],
+                "short_clip": "tile",
+                "long_clip": "first",
+                "level": "as_recorded",
+            },
         },
     }
 

@@ -24,13 +24,24 @@ def test_the_schema_only_appends(object_info):
     assert now == schema.load_snapshot(), "something was added: run `python dev.py generate`"
 
 
-def test_a_schema_that_breaks_workflows_is_noticed(object_info):
-    now = schema.describe_pack(object_info)
-    renamed = json.loads(json.dumps(now))
-    renamed["AAI_TrainAudioToken"]["inputs"][5][0] = "step_count"
-    assert "AAI_TrainAudioToken" in schema.broken_by(now, renamed)[0]
-    del renamed["AAI_LoadCAVT"]
-    assert "AAI_LoadCAVT is gone" in schema.broken_by(now, renamed)
+def test_what_breaks_workflows_is_noticed(object_info):
+    before = schema.describe_pack(object_info)
+
+    def broken(change) -> str:
+        now = json.loads(json.dumps(before))
+        change(now)
+        return " ".join(schema.broken_by(before, now))
+
+    train, encode = "AAI_TrainAudioToken", "AAI_CAVTEncode"
+    assert "AAI_LoadCAVT is gone" in broken(lambda now: now.pop("AAI_LoadCAVT"))
+    assert train in broken(lambda now: now[train]["inputs"][5].__setitem__(0, "step_count"))
+    assert train in broken(lambda now: now[train]["inputs"].reverse())
+    assert train in broken(lambda now: now[train]["outputs"].pop())
+    assert "must be optional" in broken(lambda now: now[train]["inputs"].append(["new", "INT", "required", 1, None]))
+    assert encode in broken(lambda now: now[encode]["inputs"][2][4].pop(0))
+    assert not broken(lambda now: now[encode]["inputs"][2][4].append("another"))
+    assert not broken(lambda now: now[train]["inputs"].append(["new", "INT", "optional", 1, None]))
+    assert not broken(lambda now: now.update(AAI_New=now[train]))
 
 
 @pytest.mark.parametrize("name", NODES)

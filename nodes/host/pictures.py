@@ -1,0 +1,63 @@
+"""Pictures between Pillow and the host's IMAGE, and the picture library inside the host."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import comfy.model_management as mm
+import comfy.utils
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...aai_models.align.convert import file_sha256
+from ...aai_models.align.library import Library, Match, build
+from ...aai_models.errors import LibraryError
+from . import folders
+from .cavt import HostedCAVT
+
+
+def to_image(picture: Image.Image) -> Tensor:
+    """A picture -> IMAGE (1, H, W, 3) in 0..1."""
+    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0).unsqueeze(0)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """One picture (H, W, C) in 0..1, whatever its channels -> Pillow."""
+    colour = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
+    return Image.fromarray((colour.detach().cpu().float().nan_to_num().clamp(0, 1) * 255).round().byte().numpy())
+
+
+@lru_cache(maxsize=16)
+def _encoder_hash(path: str, size: int, time: int) -> str:
+    return file_sha256(path)
+
+
+def retrieve(
+    encoder: HostedCAVT, feature: Tensor, folder: Path, k: int, minimum: float, one_per_source: bool
+) -> list[Match]:
+    """The `k` pictures of a folder nearest to a feature (D,). Encodes what is new in it first; can be cancelled."""
+    if not encoder.has_images:
+        raise LibraryError(
+            f"The encoder {encoder.name} does not see pictures",
+            "Retrieval needs a CAVT-MAE file with both towers",
+            "Choose one in Load CAVT-MAE, or connect pictures of your own",
+        )
+    status = Path(encoder.path).stat()
+    index = folders.library_index(folder)
+    library = Library.open(folder, _encoder_hash(encoder.path, status.st_size, status.st_mtime_ns), index)
+    build(library, encoder.encode_image, index, _on_progress())
+    return library.query(feature, k, minimum, one_per_source)
+
+
+def _on_progress():
+    bar: list[comfy.utils.ProgressBar] = []
+
+    def on_progress(done: int, total: int) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        if total:
+            bar.append(comfy.utils.ProgressBar(total)) if not bar else bar[0].update_absolute(done, total)
+
+    return on_progress

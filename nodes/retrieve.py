@@ -1,0 +1,104 @@
+"""Align, asked backwards: a sound finds its pictures."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..aai_models.align.images import open_picture
+from ..aai_models.draw import contact_sheet
+from ..aai_models.errors import LibraryError
+from .host import folders, pictures
+from .host.cavt import HostedCAVT, HostedTransformers
+from .host.types import AudioFeature, AudioFeatureType, CAVTModel, expect
+
+
+class AAI_RetrieveImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_RetrieveImages",
+            display_name="Find Pictures for Sound",
+            category="AAI/Align",
+            description="Finds the pictures of a folder that are nearest to a sound. New pictures are looked at once.",
+            inputs=[
+                CAVTModel.Input("cavt", tooltip="The encoder of the sound; it must see pictures too (both towers)."),
+                AudioFeatureType.Input("audio_feature", tooltip="The sound, from Encode Sound."),
+                io.String.Input(
+                    "folder",
+                    default="pictures",
+                    tooltip="A folder of pictures: a whole path, or a name inside ComfyUI's input folder. "
+                    "Folders inside it count too.",
+                ),
+                io.Int.Input("k", default=4, min=1, max=64, tooltip="How many pictures; training wants 3 to 5."),
+                io.Float.Input(
+                    "minimum_similarity",
+                    default=-1.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Leave out pictures that are less similar than this cosine; -1 leaves out none.",
+                ),
+                io.Boolean.Input(
+                    "one_per_source",
+                    default=True,
+                    tooltip="Of the frames of one film (storm_frame01.png, storm#2.png, ...) take only the best.",
+                ),
+                io.Image.Input(
+                    "own_pictures",
+                    optional=True,
+                    tooltip="Pictures of your own; they come first, and the folder fills up to k.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "images", display_name="images", is_output_list=True, tooltip="The pictures, for Train Audio Token."
+                ),
+                io.Image.Output(
+                    "sheet", display_name="sheet", tooltip="All of them in one picture, with their scores."
+                ),
+                io.Float.Output(
+                    "scores",
+                    display_name="scores",
+                    is_output_list=True,
+                    tooltip="Cosine of each picture with the sound; 1 for your own.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder=None, **_):
+        return folders.folder_fingerprint(folder)
+
+    @classmethod
+    def execute(
+        cls, cavt, audio_feature, folder, k, minimum_similarity, one_per_source, own_pictures=None
+    ) -> io.NodeOutput:
+        encoder = expect(cavt, (HostedCAVT, HostedTransformers), "cavt", "Load CAVT-MAE")
+        feature = expect(audio_feature, AudioFeature, "audio_feature", "Encode Sound")
+        if feature.encoder != encoder.name:
+            raise LibraryError(
+                f"The sound was encoded with {feature.encoder}, the pictures would be with {encoder.name}",
+                "Both must live in the same space",
+                "Connect the same Load CAVT-MAE to both nodes",
+            )
+        own = [] if own_pictures is None else [picture[None] for picture in own_pictures][:k]
+        found = []
+        if len(own) < k:
+            place = folders.picture_folder(folder)
+            wanted = (k - len(own), minimum_similarity, one_per_source)
+            found = pictures.retrieve(encoder, feature.vectors[0], place, *wanted)
+        opened = [open_picture(match.path) for match in found]
+        images = [*own, *(pictures.to_image(picture) for picture in opened)]
+        if not images:
+            raise LibraryError(
+                f"No picture is as similar as {minimum_similarity:g}",
+                "At least one is needed",
+                "Lower `minimum_similarity`, or connect pictures of your own",
+            )
+        captions = ["your own"] * len(own) + [f"{match.similarity:.3f}  {match.path.name}" for match in found]
+        sheet = contact_sheet([*(pictures.to_picture(image[0]) for image in own), *opened], captions)
+        scores = [1.0] * len(own) + [match.similarity for match in found]
+        return io.NodeOutput(images, pictures.to_image(sheet), scores)
+
+
+NODES = [AAI_RetrieveImages]
