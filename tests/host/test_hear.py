@@ -1,0 +1,200 @@
+"""Hearing in the host: the encoder under the host's memory management, pictures found for a sound, sounds drawn."""
+
+from __future__ import annotations
+
+import io
+
+import comfy.model_management as mm
+import comfy.ops
+import numpy as np
+import pytest
+import torch
+from aai_pack.aai_models.align.cavt_mae import CAVTMAE
+from aai_pack.devtools.stand_in import WeightMaker, cavt_tensors, write_cavt
+from aai_pack.nodes.host import cavt
+from aai_pack.tests import sounds
+from aai_pack.tests.host import graphs
+from aai_pack.tests.host.test_bad_input import assert_readable
+from aai_pack.tests.unit.test_encoders import save_clap
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cavt") / "stand_in.pth"
+    write_cavt(path)
+    with torch.inference_mode():
+        return cavt.load(str(path))
+
+
+def hosted(dtype) -> cavt.HostedCAVT:
+    with torch.inference_mode():
+        model = CAVTMAE.from_state_dict(cavt_tensors(WeightMaker(0)), operations=comfy.ops.manual_cast, dtype=dtype)
+        return cavt.HostedCAVT(model, "x", "x")
+
+
+def hear(encoder, clips: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return encoder.encode(clips, 16000)
+
+
+def test_in_the_host_it_hears_what_it_hears_outside(encoder):
+    clips = sounds.noise(3, 1, 40000)
+    from aai_pack.aai_models.align.encoders import CAVTEncoder
+
+    plain = CAVTEncoder(CAVTMAE.from_state_dict(cavt_tensors(WeightMaker(0)), dtype=torch.float32))
+    assert torch.allclose(hear(encoder, clips), plain.encode(clips, 16000), atol=1e-5)
+
+
+def test_several_clips_in_one_pass_equal_a_loop(encoder):
+    clips = sounds.noise(cavt.BATCH + 3, 1, 20000)
+    apart = torch.cat([hear(encoder, clip[None]) for clip in clips])
+    assert torch.allclose(hear(encoder, clips), apart, atol=1e-5)
+
+
+def test_half_precision_weights_with_full_precision_features():
+    clips = sounds.noise(2, 1, 40000)
+    half, full = hear(hosted(torch.float16), clips), hear(hosted(torch.float32), clips)
+    assert half.dtype == torch.float32
+    assert torch.allclose(half, full, atol=2e-2) and not torch.equal(half, full)
+
+
+def test_a_partial_load_gives_the_same(encoder):
+    """As where memory is short: some layers stay behind and are cast when they are used."""
+    clips = sounds.noise(1, 1, 40000)
+    whole = hear(encoder, clips)
+    mm.unload_all_models()
+    patcher = encoder.patcher
+    with torch.inference_mode():
+        patcher.patch_model(device_to=torch.device("cpu"), lowvram_model_memory=2**20)
+        behind = [m for m in encoder.model.modules() if getattr(m, "comfy_cast_weights", False)]
+        fbank = cavt.encoder_input(clips, 16000)
+        assert torch.allclose(encoder.model.encode_audio(fbank), whole, atol=1e-6)
+        patcher.unpatch_model(torch.device("cpu"))
+    assert behind or patcher.is_dynamic()
+
+
+def test_the_host_loads_and_unloads_it(encoder):
+    hear(encoder, sounds.noise(1, 1, 16000))
+    assert any(loaded.model is encoder.patcher for loaded in mm.current_loaded_models)
+    mm.unload_all_models()
+    assert not any(loaded.model is encoder.patcher for loaded in mm.current_loaded_models)
+    assert encoder.get_ram_usage() > 2**20
+
+
+def test_a_cancel_between_batches(encoder, monkeypatch):
+    passes = []
+    run = encoder._run
+
+    def counted(*arguments):
+        passes.append(1)
+        result = run(*arguments)
+        mm.interrupt_current_processing(True)
+        return result
+
+    monkeypatch.setattr(encoder, "_run", counted)
+    with pytest.raises(mm.InterruptProcessingException):
+        hear(encoder, sounds.noise(3 * cavt.BATCH, 1, 2000))
+    assert len(passes) == 2
+    mm.interrupt_current_processing(False)
+    monkeypatch.undo()
+    assert hear(encoder, sounds.noise(1, 1, 2000)).shape == (1, 768)
+
+
+def find(stand_ins, *, folder="pictures", k=4, minimum=-1.0, **inputs) -> dict:
+    graph = graphs.hear(stand_ins)
+    values = {"folder": folder, "k": k, "minimum_similarity": minimum, "one_per_source": True, **inputs}
+    graph["40"] = {
+        "class_type": "AAI_RetrieveImages",
+        "inputs": {"cavt": ["12", 0], "audio_feature": ["13", 0], **values},
+    }
+    graph["41"] = {"class_type": "PreviewImage", "inputs": {"images": ["40", 0]}}
+    graph["42"] = {"class_type": "PreviewImage", "inputs": {"images": ["40", 1]}}
+    return graph
+
+
+class TestRetrieval:
+    def test_k_pictures_and_their_sheet(self, client, stand_ins):
+        for k in (1, 4):
+            run = client.run(find(stand_ins, k=k))
+            assert run.status == "success", run.message
+            assert len(run.files("41")) == k and len(run.files("42")) == 1
+
+    def test_pictures_keep_their_sizes(self, client, stand_ins, workspace):
+        run = client.run(find(stand_ins, k=9))
+        sizes = {Image.open(io.BytesIO(client.fetch(file))).size for file in run.files("41")}
+        assert sizes == {Image.open(path).size for path in (workspace.input / "pictures").glob("*.png")}
+
+    def test_only_new_pictures_are_looked_at(self, client, stand_ins, workspace):
+        folder = workspace.input / "growing"
+        folder.mkdir()
+        for index in range(3):
+            Image.new("RGB", (90, 60), (40 * index, 99, 10)).save(folder / f"{index}.png")
+        first = client.run(find(stand_ins, folder="growing", k=64))
+        assert len(first.files("41")) == 3 and first.progress("40")[-1] == 3
+        again = client.run(find(stand_ins, folder="growing", k=64))
+        assert again.progress("40") == []
+        Image.new("RGB", (30, 60)).save(folder / "new.png")
+        (folder / "broken.png").write_text("x")
+        grown = client.run(find(stand_ins, folder="growing", k=64))
+        assert len(grown.files("41")) == 4
+        assert not list(folder.glob(".*")), "nothing is written among the pictures"
+
+    def test_own_pictures_come_first(self, client, stand_ins):
+        graph = find(stand_ins, k=3, own_pictures=["43", 0])
+        graph["43"] = {"class_type": "LoadImage", "inputs": {"image": stand_ins.references[0]}}
+        run = client.run(graph)
+        assert len(run.files("41")) == 3
+        own = np.asarray(Image.open(io.BytesIO(client.fetch(run.files("41")[0]))))
+        graph["44"] = {"class_type": "PreviewImage", "inputs": {"images": ["43", 0]}}
+        (shown,) = client.run(graph).files("44")
+        assert np.array_equal(own, np.asarray(Image.open(io.BytesIO(client.fetch(shown)))))
+        graph["40"]["inputs"] |= {"k": 1, "folder": "is never opened"}
+        assert client.run(graph).status == "success"
+
+    @pytest.mark.parametrize("folder", ["", "nowhere", "../../nowhere", "a\0b", "pictures/aai_reference_1.png"])
+    def test_folders_that_are_none(self, client, stand_ins, folder):
+        assert_readable(client.run(find(stand_ins, folder=folder)), "There is no folder", "Correct the name")
+
+    def test_an_empty_folder(self, client, stand_ins, workspace):
+        (workspace.input / "empty").mkdir(exist_ok=True)
+        assert_readable(client.run(find(stand_ins, folder="empty")), "holds no picture")
+
+    def test_nothing_similar_enough(self, client, stand_ins):
+        assert_readable(client.run(find(stand_ins, minimum=1.0)), "as similar as 1", "Lower")
+
+    def test_an_encoder_that_does_not_see(self, client, stand_ins, workspace):
+        torch.save(cavt_tensors(WeightMaker(0), images=False), workspace.models / "cavt_mae" / "audio_only.pth")
+        client.get("/object_info/AAI_LoadCAVT")
+        graph = find(stand_ins)
+        graph["12"]["inputs"]["checkpoint"] = "audio_only.pth"
+        assert_readable(client.run(graph), "does not see pictures", "both towers")
+
+    def test_two_encoders_are_not_mixed(self, client, stand_ins, workspace):
+        write_cavt(workspace.models / "cavt_mae" / "other.pth", seed=5)
+        client.get("/object_info/AAI_LoadCAVT")
+        graph = find(stand_ins)
+        graph["50"] = {"class_type": "AAI_LoadCAVT", "inputs": {"checkpoint": "other.pth"}}
+        graph["40"]["inputs"]["cavt"] = ["50", 0]
+        assert_readable(client.run(graph), "other.pth", "same Load CAVT-MAE")
+
+
+def test_another_encoder_makes_a_word_too(client, stand_ins, workspace):
+    """CLAP's feature is 512 wide in earnest, 24 here; the word is as wide as the text encoder wants it."""
+    save_clap(workspace.models / "audio_encoders" / "tiny-clap")
+    choices = client.get("/object_info/AAI_LoadCAVT")["AAI_LoadCAVT"]["input"]["required"]["checkpoint"]
+    assert "audio_encoders/tiny-clap" in str(choices)
+    graph = graphs.train(stand_ins, name="clap-word")
+    graph["12"]["inputs"]["checkpoint"] = "audio_encoders/tiny-clap"
+    run = client.run(graph)
+    assert run.status == "success", run.message
+
+
+def test_a_sound_is_drawn(client, stand_ins):
+    graph = graphs.hear(stand_ins)
+    graph["60"] = {"class_type": "AAI_AudioOverview", "inputs": {"audio": ["11", 0], "width": 640, "height": 400}}
+    graph["61"] = {"class_type": "PreviewImage", "inputs": {"images": ["60", 0]}}
+    run = client.run(graph)
+    (file,) = run.files("61")
+    pixels = np.asarray(Image.open(io.BytesIO(client.fetch(file))).convert("RGB"))
+    assert pixels.shape == (400, 640, 3) and pixels.std() > 10
