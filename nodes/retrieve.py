@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..aai_models.align.images import open_picture
-from ..aai_models.draw import contact_sheet
-from ..aai_models.errors import LibraryError
 from .host import folders, pictures
 from .host.cavt import HostedCAVT, HostedTransformers
 from .host.types import AudioFeature, AudioFeatureType, CAVTModel, expect
@@ -75,30 +72,9 @@ class AAI_RetrieveImages(io.ComfyNode):
     ) -> io.NodeOutput:
         encoder = expect(cavt, (HostedCAVT, HostedTransformers), "cavt", "Load CAVT-MAE")
         feature = expect(audio_feature, AudioFeature, "audio_feature", "Encode Sound")
-        if feature.encoder != encoder.name:
-            raise LibraryError(
-                f"The sound was encoded with {feature.encoder}, the pictures would be with {encoder.name}",
-                "Both must live in the same space",
-                "Connect the same Load CAVT-MAE to both nodes",
-            )
-        own = [] if own_pictures is None else [picture[None] for picture in own_pictures][:k]
-        found = []
-        if len(own) < k:
-            place = folders.picture_folder(folder)
-            wanted = (k - len(own), minimum_similarity, one_per_source)
-            found = pictures.retrieve(encoder, feature.vectors[0], place, *wanted)
-        opened = [open_picture(match.path) for match in found]
-        images = [*own, *(pictures.to_image(picture) for picture in opened)]
-        if not images:
-            raise LibraryError(
-                f"No picture is as similar as {minimum_similarity:g}",
-                "At least one is needed",
-                "Lower `minimum_similarity`, or connect pictures of your own",
-            )
-        captions = ["your own"] * len(own) + [f"{match.similarity:.3f}  {match.path.name}" for match in found]
-        sheet = contact_sheet([*(pictures.to_picture(image[0]) for image in own), *opened], captions)
-        scores = [1.0] * len(own) + [match.similarity for match in found]
-        return io.NodeOutput(images, pictures.to_image(sheet), scores)
+        own = [] if own_pictures is None else list(own_pictures)
+        found = pictures.find_for_sound(encoder, feature, folder, k, minimum_similarity, one_per_source, own)
+        return io.NodeOutput(found.images, found.sheet, found.scores)
 
 
 NODES = [AAI_RetrieveImages]

@@ -28,7 +28,7 @@ INDEX_NAME = ".aai_library.safetensors"
 FORMAT = "aai-library-1"
 BATCH = 16  # pictures encoded together
 SAVE_EVERY = 60.0  # seconds of work that an interruption may cost
-ROWS_AT_ONCE = 2**14  # features turned to float32 at a time
+ROWS_AT_ONCE = 2048  # features turned to float32 at a time: small enough for a processor's cache
 # Frames of one film share a source: "storm_frame012.jpg", "storm#12.png".
 FRAME = re.compile(r"[ ._-]*(?:frame[ ._-]*|#)\d+$", re.IGNORECASE)
 
@@ -133,7 +133,10 @@ class Library:
                 "Ask with the encoder that the library was built with",
             )
         query = feature.detach().reshape(-1).float().cpu()
-        return torch.cat([part.float() @ query for part in self.features.split(ROWS_AT_ONCE)])
+        scores, rows = torch.empty(len(self)), torch.empty(min(ROWS_AT_ONCE, len(self)), query.numel())
+        for part, out in zip(self.features.split(ROWS_AT_ONCE), scores.split(ROWS_AT_ONCE), strict=True):
+            torch.mv(rows[: part.shape[0]].copy_(part), query, out=out)
+        return scores
 
 
 def _descending(scores: Tensor, k: int) -> Iterator[int]:

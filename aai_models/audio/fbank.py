@@ -22,7 +22,7 @@ LOWEST = 20.0  # Hz; the highest mel edge is the Nyquist frequency
 FLOOR = torch.finfo(torch.float32).eps
 FBANK_MEAN, FBANK_STD = -5.081, 4.4849  # of CAV-MAE's training data
 CLIP_SAMPLES = 164_080  # at SAMPLE_RATE: exactly FRAMES frames
-FRAMES_AT_ONCE = 16_384  # bounds the memory of long recordings
+FRAMES_AT_ONCE = 1024  # small enough for a processor's cache
 NORMALISED_LUFS = -23.0
 
 SHORT_CLIP = ("tile", "silence", "pad_reference")
@@ -47,17 +47,27 @@ def kaldi_fbank(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
     window = torch.hann_window(length, periodic=False, dtype=torch.float32, device=waveform.device)
     filters = _mel_filters(sample_rate, _fft_size(length)).to(waveform.device)
     frames = waveform.unfold(1, length, shift)  # (B, frames, length), a view
-    parts = [_log_mel(part, window, filters) for part in frames.split(FRAMES_AT_ONCE, dim=1)]
-    return torch.cat(parts, dim=1)
+    log_mel = waveform.new_empty(*frames.shape[:2], MEL_BINS)
+    for clip, rows in zip(frames, log_mel, strict=True):
+        for part, out in zip(clip.split(FRAMES_AT_ONCE), rows.split(FRAMES_AT_ONCE), strict=True):
+            _log_mel(part, window, filters, out)
+    return log_mel
 
 
-def _log_mel(frames: Tensor, window: Tensor, filters: Tensor) -> Tensor:
-    """(B, n, length) -> (B, n, 128)"""
+def _log_mel(frames: Tensor, window: Tensor, filters: Tensor, out: Tensor) -> None:
+    """(n, length) -> out (n, 128)"""
     frames = frames - frames.mean(dim=-1, keepdim=True)
-    before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-    spectrum = torch.fft.rfft((frames - PRE_EMPHASIS * before) * window, n=2 * (filters.shape[0] - 1))
-    power = spectrum.real**2 + spectrum.imag**2  # (B, n, bins)
-    return (power @ filters).clamp(min=FLOOR).log()
+    padded = frames.new_zeros(frames.shape[0], 2 * (filters.shape[0] - 1))
+    emphasised = padded[:, : frames.shape[1]]
+    # A product, then a difference, each rounded as Kaldi rounds them: where hardly any energy is, rounding is what is seen.
+    before = PRE_EMPHASIS * frames
+    emphasised[:, 0] = frames[:, 0] - before[:, 0]
+    torch.sub(frames[:, 1:], before[:, :-1], out=emphasised[:, 1:])
+    emphasised.mul_(window)
+    spectrum = torch.fft.rfft(padded)
+    power = torch.view_as_real(spectrum).square().sum(dim=-1)  # (n, bins)
+    torch.mm(power, filters, out=out)
+    out.clamp_(min=FLOOR).log_()
 
 
 def _fft_size(length: int) -> int:

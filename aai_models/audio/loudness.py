@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from .errors import AudioError
+from .recursive import BlockFilter
 from .waveform import as_waveform
 
 STEP = 0.1  # seconds; blocks overlap by multiples of it
 BLOCK, SHORT_TERM = 4, 30  # steps: 400 ms and 3 s
 OFFSET = -0.691  # LU, so that a 997 Hz sine of full scale in one channel reads -3.01 LUFS at 48 kHz
 ABSOLUTE_GATE, RELATIVE_GATE = -70.0, -10.0  # LUFS, LU
-CHUNK = 300  # steps that are filtered at a time; bounds the memory of long recordings
+CHUNK = 100  # steps that are filtered at a time; bounds the memory of long recordings
 
 # Weights by position for the usual orders of channels (5.1: L R C LFE Ls Rs; 7.1: L R C LFE Lb Rb Ls Rs).
 CHANNEL_WEIGHTS = {
@@ -83,19 +84,16 @@ def step_energy(waveform: Tensor, sample_rate: int) -> Tensor:
 
     The last step may be shorter. Step k begins at sample round(k * sample_rate / 10).
     """
-    from scipy.signal import sosfilt
-
-    sections = k_weighting(sample_rate)
-    state = np.zeros((len(sections), *waveform.shape[:2], 2))
+    k_filter = BlockFilter(k_weighting(sample_rate))
+    state = torch.zeros(waveform.shape[0] * waveform.shape[1], k_filter.order, dtype=torch.float64)
     edges = _edges(waveform.shape[-1], sample_rate)
     energies = []
     for first in range(0, len(edges) - 1, CHUNK):
         part = edges[first : first + CHUNK + 1]
-        chunk = waveform[..., part[0] : part[-1]].double().numpy()
-        if len(sections):
-            chunk, state = sosfilt(sections, chunk, axis=-1, zi=state)
-        energies.append(np.add.reduceat(chunk**2, part[:-1] - part[0], axis=-1))
-    return torch.from_numpy(np.concatenate(energies, axis=-1))
+        chunk = waveform[..., part[0] : part[-1]].reshape(-1, part[-1] - part[0]).double()
+        filtered, state = k_filter(chunk, state)
+        energies.append(np.add.reduceat(filtered.square_().numpy(), part[:-1] - part[0], axis=-1))
+    return torch.from_numpy(np.concatenate(energies, axis=-1)).reshape(*waveform.shape[:2], -1)
 
 
 def k_weighting(sample_rate: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,8 +44,8 @@ def as_waveform(audio) -> tuple[Tensor, int]:
         )
     if not 1 <= sample_rate <= HIGHEST_RATE:  # also refuses NaN
         raise AudioError(f"The sample rate is {sample_rate} Hz", f"It lies between 1 and {HIGHEST_RATE} Hz")
-    bad = int((~torch.isfinite(waveform)).sum())
-    if bad:
+    # The sum alone is looked at first: it is finite if every sample is, unless they are huge.
+    if not math.isfinite(float(waveform.sum())) and (bad := int((~torch.isfinite(waveform)).sum())):
         raise AudioError(
             f"{bad} of {waveform.numel()} samples are not numbers",
             "Every sample must be finite",

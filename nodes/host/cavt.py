@@ -66,6 +66,14 @@ class HostedCAVT:
         return encode(batch.to(self.patcher.load_device, torch.float32)).cpu()
 
 
+class _Holder(torch.nn.Module):
+    """The host marks the models that it patches with attributes, which models of `transformers` refuse."""
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = model
+
+
 class HostedTransformers:
     """An encoder of `transformers` in ComfyUI's care. Its layers are not the host's, so it is always loaded whole."""
 
@@ -74,7 +82,9 @@ class HostedTransformers:
     def __init__(self, encoder: TransformersEncoder, path: str):
         self.encoder, self.name, self.dim, self.path = encoder, encoder.name, encoder.dim, path
         self.patcher = comfy.model_patcher.ModelPatcher(
-            encoder.model, load_device=mm.text_encoder_device(), offload_device=mm.text_encoder_offload_device()
+            _Holder(encoder.model),
+            load_device=mm.text_encoder_device(),
+            offload_device=mm.text_encoder_offload_device(),
         )
 
     def get_ram_usage(self) -> int:

@@ -135,14 +135,14 @@ def partial_tokens_folder() -> Path:
 def picture_folder(name: str) -> Path:
     """A folder of pictures: a path, or a name inside ComfyUI's input folder. Raises `LibraryError`."""
     plain = name.strip()
-    path = Path(folder_paths.get_input_directory(), plain).resolve()  # an absolute path stands for itself
-    if not plain or "\0" in plain or not path.is_dir():
+    path = Path(folder_paths.get_input_directory(), plain.replace("\0", "?"))  # an absolute path stands for itself
+    if not plain or not path.is_dir():
         raise LibraryError(
             f"There is no folder {plain!r}",
             "`folder` is a folder of pictures: a whole path, or a name inside ComfyUI's input folder",
             "Correct the name, or put pictures into such a folder",
         )
-    return path
+    return path.resolve()
 
 
 def folder_fingerprint(name: str | None) -> str:

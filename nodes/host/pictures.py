@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from ...aai_models.align.convert import file_sha256
+from ...aai_models.align.images import open_picture
 from ...aai_models.align.library import Library, Match, build
+from ...aai_models.draw import contact_sheet
 from ...aai_models.errors import LibraryError
 from . import folders
-from .cavt import HostedCAVT
+from .types import AudioFeature
 
 
 def to_image(picture: Image.Image) -> Tensor:
@@ -35,9 +38,43 @@ def _encoder_hash(path: str, size: int, time: int) -> str:
     return file_sha256(path)
 
 
-def retrieve(
-    encoder: HostedCAVT, feature: Tensor, folder: Path, k: int, minimum: float, one_per_source: bool
-) -> list[Match]:
+@dataclass(frozen=True)
+class Found:
+    """Pictures for a sound, best first, the user's own before all."""
+
+    images: list[Tensor]  # IMAGE (1, H, W, 3) each
+    sheet: Tensor  # IMAGE of all of them with captions
+    scores: list[float]  # cosines; 1 for the user's own
+
+
+def find_for_sound(
+    encoder, feature: AudioFeature, folder: str, k: int, minimum: float, one_per_source: bool, own: list[Tensor]
+) -> Found:
+    """`k` pictures for the first sound of `feature`: `own` (H, W, C) first, then the nearest of a folder."""
+    if feature.encoder != encoder.name:
+        raise LibraryError(
+            f"The sound was encoded with {feature.encoder}, the pictures would be with {encoder.name}",
+            "Both must live in the same space",
+            "Connect the same Load CAVT-MAE to both nodes",
+        )
+    images, names = [image[None] for image in own[:k]], ["your own"] * len(own[:k])
+    scores = [1.0] * len(images)
+    if len(images) < k:
+        place = folders.picture_folder(folder)
+        for match in _retrieve(encoder, feature.vectors[0], place, k - len(images), minimum, one_per_source):
+            images.append(to_image(open_picture(match.path)))
+            names.append(f"{match.similarity:.3f}  {match.path.name}")
+            scores.append(match.similarity)
+    if not images:
+        raise LibraryError(
+            f"No picture is as similar as {minimum:g}",
+            "At least one is needed",
+            "Lower `minimum_similarity`, or connect pictures of your own",
+        )
+    return Found(images, to_image(contact_sheet([to_picture(image[0]) for image in images], names)), scores)
+
+
+def _retrieve(encoder, feature: Tensor, folder: Path, k: int, minimum: float, one_per_source: bool) -> list[Match]:
     """The `k` pictures of a folder nearest to a feature (D,). Encodes what is new in it first; can be cancelled."""
     if not encoder.has_images:
         raise LibraryError(

@@ -109,7 +109,7 @@ class TestFolders:
         with pytest.raises(CheckpointError, match=r"no readable config\.json"):
             TransformersEncoder.from_folder(tmp_path)
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-        with pytest.raises(CheckpointError, match="'bert' model.*Known audio encoders are clap, pe_audio"):
+        with pytest.raises(CheckpointError, match=r"'bert' model.*Known audio encoders are clap, pe_audio"):
             TransformersEncoder.from_folder(tmp_path)
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "clap"}))
         with pytest.raises(CheckpointError, match="cannot be read as ClapModel"):
@@ -125,7 +125,7 @@ class TestFolders:
     def test_a_transformers_that_is_too_old_or_missing(self, tmp_path, monkeypatch):
         save_clap(tmp_path)
         monkeypatch.setitem(encoders.FAMILIES, "clap", "ClapModelOfTomorrow")
-        with pytest.raises(CheckpointError, match="needs ClapModelOfTomorrow.*Update"):
+        with pytest.raises(CheckpointError, match=r"needs ClapModelOfTomorrow.*Update"):
             TransformersEncoder.from_folder(tmp_path)
         monkeypatch.setitem(__import__("sys").modules, "transformers", None)
         with pytest.raises(CheckpointError, match="transformers cannot be imported"):
