@@ -66,10 +66,8 @@ def test_a_host_is_built_once(tiny, capsys):
     assert works(host) and not (Path(host.comfyui) / "x.py").exists()
     said = capsys.readouterr().err
     assert "fetching tinyui==1.0" in said and "done in" in said
-    started = time.monotonic()
     assert hosts.ensure_host("tiny") == host
-    assert time.monotonic() - started < 1.0
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "", "there was nothing to do"
 
 
 def test_a_build_that_was_killed_is_repaired(tiny):

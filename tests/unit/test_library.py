@@ -208,20 +208,14 @@ def test_the_folder_vanishes_in_the_middle(tmp_path, monkeypatch):
     assert index.exists()
 
 
-def test_many_pictures_stay_quick(tmp_path):
-    """10,000 names: finding and comparing them takes no noticeable time."""
-    import time
-
+def test_of_ten_thousand_files_none_is_opened_again(tmp_path):
     for index in range(10_000):
         (tmp_path / f"{index}.png").write_bytes(b"x")
-    library = Library.open(tmp_path, "e")
-    library.paths = [f"{i}.png" for i in range(10_000)]
     found = dict(module.find_pictures(tmp_path))
-    library.stamps = torch.tensor([found[p] for p in library.paths])
-    library.features = torch.ones(10_000, 3, dtype=torch.float16)
-    started = time.monotonic()
-    report = build(library, colour)
-    assert report.kept == 10_000 and time.monotonic() - started < 5
+    stamps, features = torch.tensor(list(found.values())), torch.ones(len(found), 3, dtype=torch.float16)
+    Library(tmp_path, "e", list(found), stamps, features).save()
+    report = build(Library.open(tmp_path, "e"), colour)
+    assert report.kept == 10_000 and not report.corrupt and report.decoding_seconds == 0
 
 
 def test_search_is_exact(tmp_path):
