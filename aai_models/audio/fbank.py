@@ -65,7 +65,7 @@ def _log_mel(frames: Tensor, window: Tensor, filters: Tensor, out: Tensor) -> No
     torch.sub(frames[:, 1:], before[:, :-1], out=emphasised[:, 1:])
     emphasised.mul_(window)
     spectrum = torch.fft.rfft(padded)
-    power = torch.view_as_real(spectrum).square().sum(dim=-1)  # (n, bins)
+    power = spectrum.real.square().add_(spectrum.imag.square())  # (n, bins)
     torch.mm(power, filters, out=out)
     out.clamp_(min=FLOOR).log_()
 
