@@ -11,15 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..audio.fbank import encoder_input, mean_of_windows, normalise_level
+from ..audio.fbank import encoder_input, mean_of_windows, mono_sound
 from ..audio.resample import resample
-from ..audio.waveform import as_waveform, to_mono
 from ..audio.windows import cut_windows
 from ..errors import CheckpointError
 from .cavt_mae import CAVTMAE
 
 SECONDS = 10.0  # heard at most by the encoders of `transformers`
-# model_type of config.json -> class of `transformers`, width of its feature in config.json
+# model_type of config.json -> class of `transformers`
 FAMILIES = {"clap": "ClapModel", "pe_audio": "PeAudioModel"}
 
 
@@ -46,7 +45,7 @@ class CAVTEncoder:
     @torch.inference_mode()
     def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
         fbank = encoder_input(waveform, sample_rate, **policies)
-        return mean_of_windows(self.model.encode_audio(fbank), clips=_clips(waveform))
+        return mean_of_windows(self.model.encode_audio(fbank), clips=waveform.shape[0])
 
 
 class TransformersEncoder:
@@ -97,11 +96,8 @@ class TransformersEncoder:
         level: str = "as_recorded",
     ) -> Tensor:
         """As the interface. `short_clip` is the extractor's own affair, but for CLAP's `silence`."""
-        waveform, sample_rate = as_waveform({"waveform": waveform, "sample_rate": sample_rate})
-        if level == "normalised":
-            waveform = normalise_level(waveform, sample_rate)
-        clip = math.ceil(SECONDS * sample_rate)
-        sound = cut_windows(to_mono(waveform, channels), sample_rate, clip, long_clip)
+        mono, sample_rate = mono_sound(waveform, sample_rate, short_clip, long_clip, channels, level)
+        sound = cut_windows(mono, sample_rate, math.ceil(SECONDS * sample_rate), long_clip)
         sound = resample(sound, sample_rate, self.sample_rate)[:, : int(SECONDS * self.sample_rate)]
         inputs = self._extract(list(sound.numpy()), short_clip)
         weight = next(self.model.parameters())
@@ -158,7 +154,3 @@ def _import_transformers():
 
 def _feature_width(config) -> int:
     return config.projection_dim if config.model_type == "clap" else config.text_config.hidden_size
-
-
-def _clips(waveform: Tensor) -> int:
-    return waveform.shape[0] if waveform.ndim == 3 else 1

@@ -105,19 +105,9 @@ def encoder_input(
     CAV-MAE). `level`: `as_recorded`, or `normalised` to -23 LUFS so that the feature does not depend on loudness.
     Raises `AudioError` for sounds that are not sounds, `ValueError` for unknown policies.
     """
-    for name, value, known in (
-        ("short_clip", short_clip, SHORT_CLIP),
-        ("long_clip", long_clip, LONG_CLIP),
-        ("channels", channels, MONO),
-        ("level", level, LEVEL),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}; known are {', '.join(known)}")
-    waveform, sample_rate = as_waveform({"waveform": waveform, "sample_rate": sample_rate})
-    if level == "normalised":
-        waveform = normalise_level(waveform, sample_rate)
+    sound, sample_rate = mono_sound(waveform, sample_rate, short_clip, long_clip, channels, level)
     clip = math.ceil(CLIP_SAMPLES * sample_rate / SAMPLE_RATE)
-    cut = cut_windows(to_mono(waveform, channels), sample_rate, clip, long_clip, spare=resampling_reach(sample_rate))
+    cut = cut_windows(sound, sample_rate, clip, long_clip, spare=resampling_reach(sample_rate))
     sound = resample(cut, sample_rate, SAMPLE_RATE)[:, :CLIP_SAMPLES]  # (B * W, T')
     sound = sound - sound.mean(dim=-1, keepdim=True)
     missing = CLIP_SAMPLES - sound.shape[1]
@@ -129,6 +119,24 @@ def encoder_input(
     # Zeros in the logarithm, before the normalisation: the constant that CAV-MAE was trained with.
     fbank = F.pad(fbank, (0, 0, 0, FRAMES - fbank.shape[1]))
     return (fbank - FBANK_MEAN) / FBANK_STD
+
+
+def mono_sound(
+    waveform: Tensor, sample_rate: int, short_clip: str, long_clip: str, channels: str, level: str
+) -> tuple[Tensor, int]:
+    """Check a sound (B, C, T) and every policy -> mono (B, T) at the asked-for level, sample rate in Hz."""
+    for name, value, known in (
+        ("short_clip", short_clip, SHORT_CLIP),
+        ("long_clip", long_clip, LONG_CLIP),
+        ("channels", channels, MONO),
+        ("level", level, LEVEL),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; known are {', '.join(known)}")
+    waveform, sample_rate = as_waveform({"waveform": waveform, "sample_rate": sample_rate})
+    if level == "normalised":
+        waveform = _normalise_level(waveform, sample_rate)
+    return to_mono(waveform, channels), sample_rate
 
 
 def resampling_reach(sample_rate: int) -> int:
@@ -143,7 +151,7 @@ def mean_of_windows(features: Tensor, clips: int) -> Tensor:
     return F.normalize(features.reshape(clips, -1, features.shape[-1]).mean(dim=1), dim=-1)
 
 
-def normalise_level(waveform: Tensor, sample_rate: int) -> Tensor:
+def _normalise_level(waveform: Tensor, sample_rate: int) -> Tensor:
     lufs = loudness.integrated(waveform, sample_rate)
     gain = torch.where(torch.isfinite(lufs), 10 ** ((NORMALISED_LUFS - lufs) / 20), torch.ones_like(lufs))
     return waveform * gain.to(waveform)[:, None, None]

@@ -94,6 +94,8 @@ def test_policies(encoder):
     assert torch.allclose(loud, soft, atol=1e-3)
     with pytest.raises(ValueError, match="known are"):
         encoder.encode(quiet_then_loud, 16000, long_clip="last")
+    with pytest.raises(ValueError, match="level is"):
+        encoder.encode(clip, 16000, level="loud")
 
 
 def test_no_sound_is_refused(encoder):
