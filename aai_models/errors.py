@@ -28,3 +28,7 @@ class TrainingError(ExplainedError):
 
 class LibraryError(ExplainedError):
     """A picture library that cannot be built or asked."""
+
+
+class EditError(ExplainedError):
+    """An edit, a loudness scale or a heat map cannot be made as asked."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..aai_models.adapt.token import AudioToken
+from ..aai_models.audio.loudness import MAPPINGS
+from .host import edits, loudness, prompt_to_prompt
 from .host import text as prompts
+from .host.bank import MEMORY
+from .host.latents import branch_latent
+from .host.patches import require_unet
 from .host.types import AudioTokenType, expect
 
 CATEGORY = "AAI/Inject"
@@ -33,7 +38,11 @@ class AAI_AudioTokenConditioning(io.ComfyNode):
                     default="a photo of <A*>",
                     tooltip="Write <A*> where the sound shall be, anywhere; weights work: (<A*>:1.2).",
                 ),
-                AudioTokenType.Input("audio_token", tooltip="The word for <A*> (the same as <A1>)."),
+                AudioTokenType.Input(
+                    "audio_token",
+                    optional=True,
+                    tooltip="The word for <A*> (the same as <A1>). Without any, it is an ordinary prompt.",
+                ),
                 *more,
             ],
             outputs=[
@@ -46,7 +55,7 @@ class AAI_AudioTokenConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, text, audio_token, **more) -> io.NodeOutput:
+    def execute(cls, clip, text, audio_token=None, **more) -> io.NodeOutput:
         connected = {1: audio_token, **{n: more.get(name) for n, name in enumerate(MORE_TOKENS, start=2)}}
         tokens = {
             number: expect(token, AudioToken, "audio_token", "Train Audio Token")
@@ -56,4 +65,181 @@ class AAI_AudioTokenConditioning(io.ComfyNode):
         return io.NodeOutput(prompts.encode(clip, text, tokens))
 
 
-NODES = [AAI_AudioTokenConditioning]
+class AAI_P2PAttentionInject(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        def percent(name, default, tooltip, **more):
+            return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip, **more)
+
+        return io.Schema(
+            node_id="AAI_P2PAttentionInject",
+            display_name="Edit with Sound (prompt-to-prompt)",
+            category=CATEGORY,
+            description="Changes a picture by changing its prompt: what the prompts share stays where it is. The sampler "
+            "gives the source and its edits, one after the other.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that samples; also one with other patches."),
+                io.Conditioning.Input("source", tooltip="The prompt of the source, from Prompt with Sounds."),
+                io.Conditioning.Input("target", tooltip="The edited prompt, from Prompt with Sounds."),
+                io.Latent.Input("latent", tooltip="An empty latent, or that of a picture, for the source."),
+                percent("cross_end", 0.8, "Until when the words' places follow the source: 0 never, 1 to the end."),
+                percent("self_end", 0.4, "Until when shapes follow the source: less for a change of style or shape."),
+                io.Combo.Input(
+                    "controller",
+                    options=list(edits.CONTROLLERS),
+                    default="AttentionRefine",
+                    tooltip="AttentionRefine for added words (the paper's Eq. 7); AttentionReplace exchanges word for "
+                    "word, in prompts of as many words.",
+                ),
+                io.Combo.Input(
+                    "memory",
+                    options=list(MEMORY),
+                    default="auto",
+                    tooltip="Where the source's attention is kept; recompute keeps nothing and takes a little longer.",
+                ),
+                *(
+                    io.Conditioning.Input(f"target_{n}", optional=True, tooltip="Another edit of the same source.")
+                    for n in (2, 3, 4)
+                ),
+                percent("cross_start", 0.0, "From when the words' places follow the source.", optional=True),
+                percent("self_start", 0.0, "From when shapes follow the source.", optional=True),
+                io.Int.Input(
+                    "self_downsample",
+                    default=2,
+                    min=1,
+                    max=8,
+                    optional=True,
+                    tooltip="Shapes follow the source only in layers at least so many times smaller than the latent.",
+                ),
+                io.String.Input(
+                    "reweight",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="More or less of a word, a line each: `rain: 1.5`, `<A*>: 0.5`.",
+                ),
+                io.Combo.Input(
+                    "reweight_base",
+                    options=list(edits.REWEIGHT_BASES),
+                    default="own",
+                    optional=True,
+                    tooltip="Scale a word's own map (the paper's Eq. 8) or the source's, as prompt-to-prompt does.",
+                ),
+                io.Combo.Input(
+                    "reweight_window",
+                    options=list(edits.SCALE_WINDOWS),
+                    default="whole_run",
+                    optional=True,
+                    tooltip="When reweighting acts: always, or only while the words' places follow the source.",
+                ),
+                io.String.Input(
+                    "word_windows",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="A window of its own for a word, a line each: `beach: 0-0.5`.",
+                ),
+                io.String.Input(
+                    "blend_words",
+                    default="",
+                    optional=True,
+                    tooltip="Local blend: only where these words act may the picture change, as in `<A*>, sea`.",
+                ),
+                percent("blend_threshold", 0.3, "How strong a word must act for its place to change.", optional=True),
+                percent("blend_start", 0.2, "From when local blend acts.", optional=True),
+                io.Mask.Input("blend_mask", optional=True, tooltip="Your own mask: only there may the picture change."),
+            ],
+            outputs=[
+                io.Model.Output("model_out", display_name="MODEL", tooltip="To the sampler."),
+                io.Conditioning.Output("positive", display_name="positive", tooltip="To the sampler's positive."),
+                io.Latent.Output("latent_out", display_name="LATENT", tooltip="To the sampler: source and edits."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, source, target, latent, target_2=None, target_3=None, target_4=None, blend_mask=None, **settings
+    ) -> io.NodeOutput:
+        require_unet(model)
+        targets = [t for t in (target, target_2, target_3, target_4) if t is not None]
+        pictures = latent["samples"].shape[0]
+        planned = edits.plan(source, targets, edits.EditSettings(**settings), pictures, blend_mask)
+        return io.NodeOutput(prompt_to_prompt.patched(model), planned, branch_latent(latent, 1 + len(targets)))
+
+
+class AAI_LoudnessScale(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_LoudnessScale",
+            display_name="Loudness Scale",
+            category=CATEGORY,
+            description="Louder or softer: how strongly a word acts on the picture, from a sound's loudness or a number.",
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="A prompt from Prompt with Sounds."),
+                io.Combo.Input(
+                    "mapping",
+                    options=list(MAPPINGS),
+                    default="sone",
+                    tooltip="sone doubles with each 10 LU, as we hear; linear_lu rises evenly; relative compares with the "
+                    "sound that the word was made of; manual takes `scale`.",
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="For manual: 0 silences the word, 1 leaves it, 2 doubles it. A list makes a list of pictures.",
+                ),
+                io.Float.Input(
+                    "reference",
+                    default=-23.0,
+                    min=-70.0,
+                    max=0.0,
+                    step=0.1,
+                    tooltip="The loudness in LUFS that gives 1. For relative: that of the sound the word was made of.",
+                ),
+                io.String.Input("words", default="<A*>", tooltip="The words to scale, separated by commas."),
+                io.Float.Input(
+                    "start", default=0.0, min=0.0, max=1.0, step=0.01, tooltip="From when it acts: 0 is the first step."
+                ),
+                io.Float.Input(
+                    "end", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Until when it acts: 1 is the last step."
+                ),
+                io.Combo.Input(
+                    "base",
+                    options=list(edits.REWEIGHT_BASES),
+                    default="own",
+                    tooltip="In an edit: scale the word's own map (the paper's Eq. 8), or what it took from the source.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="Connect it, and use the MODEL output: prompts stay batched and sampling as fast as before. "
+                    "Without it the scale travels on the conditioning alone.",
+                ),
+                io.Audio.Input("audio", optional=True, tooltip="The sound whose loudness sets the scale."),
+                io.Float.Input(
+                    "lufs", optional=True, force_input=True, tooltip="A loudness, from Load Sound, instead of a sound."
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("conditioning_out", display_name="CONDITIONING", tooltip="To the sampler."),
+                io.Model.Output("model_out", display_name="MODEL", tooltip="To the sampler, if a model is connected."),
+                io.Float.Output("scale_out", display_name="scale", tooltip="The scale that acts, in 0 to 2."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, conditioning, mapping, scale, reference, words, start, end, base, model=None, audio=None, lufs=None
+    ) -> io.NodeOutput:
+        factor = loudness.scale_of(audio, lufs, mapping, reference, scale)
+        marked = loudness.scaled(conditioning, words, factor, start, end, base)
+        if model is None:
+            return io.NodeOutput(loudness.hooked(marked) if marked is not conditioning else marked, None, factor)
+        return io.NodeOutput(marked, loudness.patched(model) if marked is not conditioning else model, factor)
+
+
+NODES = [AAI_AudioTokenConditioning, AAI_P2PAttentionInject, AAI_LoudnessScale]

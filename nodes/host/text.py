@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import zlib
 
 import comfy.sd1_clip
 from torch import Tensor
@@ -14,7 +15,9 @@ from ...aai_models.inject.words import replace_words, require_words
 
 SPELLED = re.compile(r"__aai_(\d+)__(.*)", re.DOTALL)
 FAMILIES = ("clip_l", "clip_g", "clip_h")  # text encoders of SD1.x, SDXL and SD2.x
-COND_KEY = "aai_tokens"  # on each conditioning: {"length": tokens, "columns": {number: [column, ...]}}
+# On each conditioning: {"length": tokens, "columns": {number: [column, ...]}, "ids": [id of each column; negative for rows
+# that are vectors], "texts": [what each column spells, "" for specials, padding and vectors]}.
+COND_KEY = "aai_tokens"
 
 
 def spell(number: int) -> str:
@@ -89,12 +92,40 @@ def encode(clip, text: str, tokens: dict[int, AudioToken]):
     """Encode a prompt with audio words -> CONDITIONING that knows their columns; without any, exactly the stock encode."""
     numbers = require_words(text, set(tokens))
     if not numbers:
-        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        tokenized = clip.tokenize(text)
+        known = isinstance(tokenized, dict) and any(key in FAMILIES for key in map(_embedding_key(clip), tokenized))
+        extra = {COND_KEY: describe(clip, tokenized, {})} if known else {}
+        return clip.encode_from_tokens_scheduled(tokenized, add_dict=extra)
     check_tokens(clip, {number: tokens[number] for number in numbers})
     table = {number: tokens[number].vectors for number in numbers}
     private = with_words(clip, table)
     tokenized = private.tokenize(replace_words(text, spell))
-    return private.encode_from_tokens_scheduled(tokenized, add_dict={COND_KEY: find_columns(tokenized, table)})
+    return private.encode_from_tokens_scheduled(tokenized, add_dict={COND_KEY: describe(clip, tokenized, table)})
+
+
+def _embedding_key(clip):
+    """Key of a tokenized prompt ("l", "g", "h") -> embedding key of its text encoder ("clip_l", ...)."""
+    tokenizers = {name: t.embedding_key for name, t in sub_tokenizers(clip).items()}
+    return lambda key: tokenizers.get(f"clip_{key}", tokenizers.get(key))
+
+
+def describe(clip, tokenized: dict, table: dict[int, dict[str, Tensor]]) -> dict:
+    """What later nodes need to know of an encoded prompt: see `COND_KEY`."""
+    found = find_columns(tokenized, table)
+    key = "l" if "l" in tokenized else next(iter(tokenized))  # pads of CLIP-L are EOS, whose maps carry the picture
+    tokenizer = next(t for t in sub_tokenizers(clip).values() if t.embedding_key == _embedding_key(clip)(key))
+    special = {tokenizer.start_token, tokenizer.end_token, tokenizer.pad_token}
+    entries = [entry[0] for chunk in tokenized[key] for entry in chunk]
+    entries += [tokenizer.end_token] * (found["length"] - len(entries))
+    texts = ["" if isinstance(e, Tensor) or e in special else tokenizer.inv_vocab.get(e, "") for e in entries]
+    return {**found, "ids": [_identity(entry) for entry in entries], "texts": texts}
+
+
+def _identity(entry) -> int:
+    """A token's id; a vector's is negative and the same for equal vectors."""
+    if not isinstance(entry, Tensor):
+        return int(entry)
+    return -1 - zlib.crc32(entry.detach().float().cpu().contiguous().numpy().tobytes())
 
 
 def find_columns(tokenized: dict, table: dict[int, dict[str, Tensor]]) -> dict:

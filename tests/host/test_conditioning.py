@@ -39,13 +39,16 @@ def equal(one, other) -> bool:
 def test_without_a_word_it_is_the_stock_encode(clip, text):
     result = ours(clip, text, token())
     assert equal(result, stock(clip, text))
-    assert prompts.COND_KEY not in result[0][1]
+    assert result[0][1][prompts.COND_KEY]["columns"] == {}
 
 
 def test_a_word_changes_the_encoding_and_says_where_it_stands(clip):
     result = ours(clip, "a photo of <A*>", token())
     assert not equal(result, stock(clip, "a photo of"))
-    assert result[0][1][prompts.COND_KEY] == {"length": 77, "columns": {1: [4]}}
+    known = result[0][1][prompts.COND_KEY]
+    assert (known["length"], known["columns"]) == (77, {1: [4]})
+    assert known["texts"][:6] == ["", "a</w>", "photo</w>", "of</w>", "", ""]
+    assert known["ids"][4] < 0 and known["ids"][5:] == [49407] * 72
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,170 @@
+"""Eq. 8 in the host: the columns of a word times a scale, on the model (batched) or on the conditioning alone."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from dataclasses import dataclass
+
+import comfy.hooks
+import comfy.patcher_extension
+import torch
+from torch import Tensor
+
+from ...aai_models.audio.loudness import LARGEST_SCALE, integrated, to_scale
+from ...aai_models.audio.waveform import as_waveform
+from ...aai_models.errors import EditError
+from ...aai_models.inject.attention import scale_columns
+from .edits import check_window, known_words, require_columns, words_of
+from .patches import add_patch, require_unet
+from .rows import identify_rows, prompt_length, rows_in_call
+from .text import COND_KEY
+
+log = logging.getLogger(__name__)
+KEY = "aai_loudness"
+SCALES = "aai_scales"  # on each conditioning: (WordScale, ...)
+WRAPPERS = comfy.patcher_extension.WrappersMP
+
+
+@dataclass(frozen=True)
+class WordScale:
+    """A scale for some columns of a prompt in a window of percents."""
+
+    columns: tuple[int, ...]
+    factor: float  # in [0, 2]
+    start: float
+    end: float
+
+
+def scale_of(audio, lufs: float | None, mapping: str, reference: float, manual: float) -> float:
+    """The scale that a sound, its loudness, or a number asks for; raises `EditError` if there is none."""
+    if mapping == "manual":
+        return checked_scale(manual)
+    if audio is not None:
+        waveform, sample_rate = as_waveform(audio)
+        lufs = float(integrated(waveform, sample_rate)[0])
+    if lufs is None:
+        raise EditError(
+            f"The mapping is {mapping}, but there is no sound",
+            "It maps a loudness to a scale",
+            "Connect audio or lufs, or choose manual",
+        )
+    return checked_scale(to_scale(float(lufs), mapping, reference))
+
+
+def checked_scale(scale: float) -> float:
+    """A finite scale, clamped to [0, 2] with a word in the log."""
+    if not math.isfinite(scale):
+        raise EditError(f"The scale is {scale}", "It is a number from 0 to 2", "Look at what is connected to it")
+    clamped = min(max(float(scale), 0.0), LARGEST_SCALE)
+    if clamped != scale:
+        log.warning("Loudness scale %g lies outside 0 to 2 and was set to %g.", scale, clamped)
+    return clamped
+
+
+def scaled(conditioning: list, words: str, factor: float, start: float, end: float, base: str) -> list:
+    """The conditioning with its words marked for scaling; the same one for a factor of 1."""
+    check_window(start, end, "scale")
+    if factor == 1.0 or start == end:
+        return conditioning
+    marked = []
+    for cond, extra in conditioning:
+        known = known_words(cond, extra, "connected")
+        columns = sorted({c for phrase in words_of(words) for c in require_columns(known, phrase, "words")})
+        scales = (*extra.get(SCALES, ()), WordScale(tuple(columns), factor, start, end))
+        if base == "own":  # prompt-to-prompt then leaves these words their own maps
+            known = {**known, "kept": sorted({*known.get("kept", ()), *columns})}
+        marked.append([cond, {**extra, SCALES: scales, COND_KEY: known}])
+    return marked
+
+
+def patched(model):
+    """A clone of a ModelPatcher whose samplers obey the marks of `scaled`."""
+    require_unet(model)
+    clone = model.clone()
+    if (
+        not clone.model_options.get("transformer_options", {})
+        .get("wrappers", {})
+        .get(WRAPPERS.SAMPLER_SAMPLE, {})
+        .get(KEY)
+    ):
+        clone.add_wrapper_with_key(WRAPPERS.SAMPLER_SAMPLE, KEY, _sample)
+    return clone
+
+
+def _sample(executor, guider, sigmas, extra_args, *args, **kwargs):
+    options = extra_args["model_options"].setdefault("transformer_options", {})
+    rows = identify_rows(guider, options)
+    if any(SCALES in entry for entry in rows.values()):
+        add_patch(options, "attn2_patch", _row_patch(rows, guider.inner_model.model_sampling))
+    return executor(guider, sigmas, extra_args, *args, **kwargs)
+
+
+def _row_patch(rows: dict, sampling):
+    """Scales the value rows of those rows of the batch that are marked."""
+
+    def patch(n, context, value, extra):
+        sigma = None
+        for where, identity in rows_in_call(extra, value.shape[0]):
+            entry = rows.get(identity, {})
+            if SCALES not in entry:
+                continue
+            sigma = float(extra["sigmas"].flatten()[0]) if sigma is None else sigma
+            scale = column_scale(entry[SCALES], prompt_length(entry), sampling, sigma)
+            if scale is not None:
+                value = value.clone() if value is context else value
+                value[where] = scale_columns(value[where], scale)
+        return n, context, value
+
+    return patch
+
+
+def column_scale(scales: tuple[WordScale, ...], length: int, sampling, sigma: float) -> Tensor | None:
+    """(length,) product of the scales that are open at `sigma`; None where there is none."""
+    total = torch.ones(length)
+    for scale in scales:
+        first, last = (float(sampling.percent_to_sigma(p)) for p in (scale.start, scale.end))
+        if last < sigma <= first:
+            total[[c for c in scale.columns if c < length]] *= scale.factor
+    return None if bool((total == 1).all()) else total
+
+
+def hooked(conditioning: list) -> list:
+    """The marks of `scaled` turned into hooks, which need no patch on the model; conditionings are then not batched."""
+    result = []
+    for cond, extra in conditioning:
+        scales = extra.get(SCALES, ())
+        plain = {key: value for key, value in extra.items() if key != SCALES}
+        for start, end in _pieces(scales, plain.get("start_percent", 0.0), plain.get("end_percent", 1.0)):
+            active = [s for s in scales if s.start <= start < end <= s.end]
+            piece = [[cond, dict(plain)]]
+            if scales:
+                piece[0][1].update(start_percent=start, end_percent=end)
+            if active:
+                factor = torch.ones(cond.shape[1])
+                for scale in active:
+                    factor[[c for c in scale.columns if c < cond.shape[1]]] *= scale.factor
+                piece = comfy.hooks.set_hooks_for_conditioning(piece, _hook(factor))
+            result += piece
+    return result
+
+
+def _pieces(scales: tuple[WordScale, ...], first: float, last: float) -> list[tuple[float, float]]:
+    """The run from `first` to `last`, cut where a scale opens or closes."""
+    edges = sorted({first, last, *(e for s in scales for e in (s.start, s.end) if first < e < last)})
+    # The host includes both ends of a range; a step that falls on a cut belongs to one piece alone.
+    pieces = [(start if start == first else start + 1e-6, end) for start, end in itertools.pairwise(edges)]
+    return pieces or [(first, last)]
+
+
+def _hook(factor: Tensor) -> comfy.hooks.HookGroup:
+    def patch(n, context, value, extra):
+        return n, context, scale_columns(value, factor)
+
+    hook = comfy.hooks.TransformerOptionsHook(
+        transformers_dict={"patches": {"attn2_patch": [patch]}}, hook_scope=comfy.hooks.EnumHookScope.HookedOnly
+    )
+    group = comfy.hooks.HookGroup()
+    group.add(hook)
+    return group
