@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..aai_models.adapt.token import AudioToken
 from ..aai_models.audio.loudness import MAPPINGS
-from .host import edits, loudness, prompt_to_prompt
+from .host import edits, loudness, photo, prompt_to_prompt
 from .host import text as prompts
 from .host.bank import MEMORY
 from .host.latents import branch_latent
@@ -242,4 +242,37 @@ class AAI_LoudnessScale(io.ComfyNode):
         return io.NodeOutput(marked, loudness.patched(model) if marked is not conditioning else model, factor)
 
 
-NODES = [AAI_AudioTokenConditioning, AAI_P2PAttentionInject, AAI_LoudnessScale]
+class AAI_PhotoSource(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_PhotoSource",
+            display_name="Photo as Source",
+            category=CATEGORY,
+            description="Lets Edit with Sound begin from a photo of yours instead of a generated picture.",
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of the checkpoint."),
+                io.Image.Input("image", tooltip="One photo or a batch of one size; sides are cut to multiples of 8."),
+                io.Conditioning.Input("prompt", tooltip="What the photo shows, from Prompt with Sounds."),
+                io.Combo.Input(
+                    "method",
+                    options=list(photo.METHODS),
+                    default="virtual",
+                    tooltip="virtual: any sampler, no inversion. direct: along the photo's own inversion, for euler and "
+                    "ddim. ddim: plain inversion, as a comparison.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("source", display_name="source", tooltip="To `source` of Edit with Sound."),
+                io.Latent.Output("latent", display_name="LATENT", tooltip="To `latent` of Edit with Sound."),
+                io.Image.Output("decoded", display_name="decoded", tooltip="What the VAE alone makes of the photo."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, vae, image, prompt, method) -> io.NodeOutput:
+        latent = photo.encode_photo(vae, image)
+        return io.NodeOutput(photo.tagged(prompt, method), {"samples": latent}, vae.decode(latent))
+
+
+NODES = [AAI_AudioTokenConditioning, AAI_P2PAttentionInject, AAI_LoudnessScale, AAI_PhotoSource]

@@ -17,7 +17,7 @@ from .bank import AttentionBank, Call
 from .edits import TAG, Branch
 from .patches import plain_attention, wrap_attention
 from .photo import make_photo_source
-from .rows import identify_rows, prompt_length, rows_in_call
+from .rows import identify_rows, is_open, prompt_length, rows_in_call
 
 log = logging.getLogger(__name__)
 KEY = "aai_p2p"
@@ -164,10 +164,9 @@ class BranchRun:
     def _active(self, starts: Tensor, ends: Tensor) -> Tensor:
         """Which windows, in percent, are open at the present sigma."""
         sampling = self._guider.inner_model.model_sampling
-        limits = {float(p): float(sampling.percent_to_sigma(float(p))) for p in torch.cat([starts, ends]).unique()}
-        first = torch.tensor([limits[float(p)] for p in starts])
-        last = torch.tensor([limits[float(p)] for p in ends])
-        return (self._sigma <= first * (1 + 1e-6)) & (self._sigma > last * (1 + 1e-6)) & (starts < ends)
+        pairs = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        opened = {pair: is_open(sampling, *pair, self._sigma) for pair in set(pairs)}
+        return torch.tensor([opened[pair] for pair in pairs])
 
     def _cross_attention(self, inner):
         def attend(q, k, v, extra):

@@ -18,7 +18,7 @@ from ...aai_models.errors import EditError
 from ...aai_models.inject.attention import scale_columns
 from .edits import check_window, known_words, require_columns, words_of
 from .patches import add_patch, require_unet
-from .rows import identify_rows, prompt_length, rows_in_call
+from .rows import identify_rows, is_open, prompt_length, rows_in_call
 from .text import COND_KEY
 
 log = logging.getLogger(__name__)
@@ -124,8 +124,7 @@ def column_scale(scales: tuple[WordScale, ...], length: int, sampling, sigma: fl
     """(length,) product of the scales that are open at `sigma`; None where there is none."""
     total = torch.ones(length)
     for scale in scales:
-        first, last = (float(sampling.percent_to_sigma(p)) for p in (scale.start, scale.end))
-        if last < sigma <= first:
+        if is_open(sampling, scale.start, scale.end, sigma):
             total[[c for c in scale.columns if c < length]] *= scale.factor
     return None if bool((total == 1).all()) else total
 
@@ -137,7 +136,7 @@ def hooked(conditioning: list) -> list:
         scales = extra.get(SCALES, ())
         plain = {key: value for key, value in extra.items() if key != SCALES}
         for start, end in _pieces(scales, plain.get("start_percent", 0.0), plain.get("end_percent", 1.0)):
-            active = [s for s in scales if s.start <= start < end <= s.end]
+            active = [s for s in scales if s.start <= start and end <= s.end]
             piece = [[cond, dict(plain)]]
             if scales:
                 piece[0][1].update(start_percent=start, end_percent=end)
@@ -153,8 +152,8 @@ def hooked(conditioning: list) -> list:
 def _pieces(scales: tuple[WordScale, ...], first: float, last: float) -> list[tuple[float, float]]:
     """The run from `first` to `last`, cut where a scale opens or closes."""
     edges = sorted({first, last, *(e for s in scales for e in (s.start, s.end) if first < e < last)})
-    # The host includes both ends of a range; a step that falls on a cut belongs to one piece alone.
-    pieces = [(start if start == first else start + 1e-6, end) for start, end in itertools.pairwise(edges)]
+    # The host includes both ends of a range; a step that falls on a cut belongs to the later piece, as in `is_open`.
+    pieces = [(start, end if end == last else end - 1e-5) for start, end in itertools.pairwise(edges)]
     return pieces or [(first, last)]
 
 

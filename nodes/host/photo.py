@@ -88,3 +88,23 @@ def noise_that_starts_at(sampling, sigmas: Tensor, start: Tensor, photo: Tensor)
     shift = sampling.noise_scaling(sigmas[0], torch.zeros_like(photo), photo, is_most)
     scale = sampling.noise_scaling(sigmas[0], ones, torch.zeros_like(photo), is_most)
     return (start - shift) / scale
+
+
+def tagged(prompt: list, method: str) -> list:
+    """The conditioning as the source of an edit that begins from a photo."""
+    make_photo_source(method)
+    return [[cond, {**extra, PHOTO_KEY: method}] for cond, extra in prompt]
+
+
+def encode_photo(vae, image: Tensor) -> Tensor:
+    """IMAGE (B, H, W, C), any channels -> latents; sides are cut to multiples of 8, grey becomes colour, alpha is dropped."""
+    height, width = (side // 8 * 8 for side in image.shape[1:3])
+    if not height or not width:
+        raise EditError(
+            f"The photo is {image.shape[2]} x {image.shape[1]}", "A photo has at least 8 x 8 pixels", "Enlarge it"
+        )
+    if not bool(torch.isfinite(image).all()):
+        raise EditError("The photo holds values that are not numbers", "Pixels lie in 0..1", "Replace it")
+    colour = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return vae.encode(colour[:, top : top + height, left : left + width].clamp(0.0, 1.0))

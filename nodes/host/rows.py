@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+TOLERANCE = 1e-6  # of sigmas that went through float32
 OPTIONS_KEY = "aai_rows"  # in the transformer options of one run: {uuid: conditioning}
 
 
@@ -59,3 +60,9 @@ def fill_up(values: Tensor, length: int, value: float, dim: int = -1) -> Tensor:
     shape = list(values.shape)
     shape[dim] = length - have
     return torch.cat([values, values.new_full(shape, value)], dim=dim)
+
+
+def is_open(sampling, start: float, end: float, sigma: float) -> bool:
+    """Whether `sigma` lies in a window of percents, its start included; the host's own functions turn percents to sigmas."""
+    first, last = (float(sampling.percent_to_sigma(percent)) for percent in (start, end))
+    return start < end and last * (1 + TOLERANCE) < sigma <= first * (1 + TOLERANCE)

@@ -12,6 +12,7 @@ from ...aai_models.errors import TokenError
 CAVTModel = io.Custom("CAVT_MODEL")
 AudioFeatureType = io.Custom("AUDIO_FEATURE")
 AudioTokenType = io.Custom("AUDIO_TOKEN")
+WordMapsType = io.Custom("AAI_WORD_MAPS")
 
 
 @dataclass(frozen=True)

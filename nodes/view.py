@@ -1,0 +1,119 @@
+"""View: where words act, and what an edit changed."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..aai_models.audio.overview import draw_overview
+from ..aai_models.audio.waveform import as_waveform
+from .host import pictures, sheets
+from .host.types import WordMapsType, expect
+from .host.watch import WordMaps, watched
+
+CATEGORY = "AAI/View"
+
+
+class AAI_WatchWords(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_WatchWords",
+            display_name="Watch Words",
+            category=CATEGORY,
+            description="Notes, while a model samples, where in the picture the words of its prompt act.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that samples. The picture stays the same, bit for bit."),
+                io.String.Input("words", default="<A*>", tooltip="Words of the prompt, separated by commas."),
+                io.Int.Input(
+                    "windows",
+                    default=1,
+                    min=1,
+                    max=10,
+                    tooltip="Into how many parts the run is divided, each with maps of its own.",
+                ),
+                io.Int.Input(
+                    "downsample",
+                    default=2,
+                    min=1,
+                    max=8,
+                    tooltip="At which layers to look: 2 is detailed, 4 is what prompt-to-prompt uses.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model_out", display_name="MODEL", tooltip="To the sampler."),
+                WordMapsType.Output("word_maps", display_name="WORD_MAPS", tooltip="To Word Heat Map."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, words, windows, downsample) -> io.NodeOutput:
+        return io.NodeOutput(*watched(model, words, windows, downsample))
+
+
+class AAI_AttentionHeatmap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_AttentionHeatmap",
+            display_name="Word Heat Map",
+            category=CATEGORY,
+            description="Draws where each watched word acted, over the picture.",
+            inputs=[
+                WordMapsType.Input("word_maps", tooltip="From Watch Words, whose MODEL sampled the picture."),
+                io.Image.Input("image", tooltip="The pictures that were sampled, decoded."),
+                io.Float.Input(
+                    "strength",
+                    default=0.8,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How strongly the map covers the picture.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("overlay", display_name="overlay", tooltip="A picture for each word."),
+                io.Mask.Output("mask", display_name="mask", tooltip="The same maps as masks in 0..1."),
+                io.Image.Output("sheet", display_name="sheet", tooltip="All in one picture, the windows below."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, word_maps, image, strength) -> io.NodeOutput:
+        maps = expect(word_maps, WordMaps, "word_maps", "Watch Words")
+        return io.NodeOutput(*sheets.heat_maps(maps, image, strength))
+
+
+class AAI_EditSheet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_EditSheet",
+            display_name="Edit Sheet",
+            category=CATEGORY,
+            description="Source, edits and their differences side by side, with prompts, scale and sound.",
+            inputs=[
+                io.Image.Input("image", tooltip="The decoded output of a sampler behind Edit with Sound."),
+                io.Int.Input("edits", default=1, min=1, max=4, tooltip="How many targets Edit with Sound has."),
+                io.String.Input(
+                    "captions",
+                    default="",
+                    multiline=True,
+                    tooltip="A line for the source and one for each edit, for instance their prompts.",
+                ),
+                io.Float.Input("scale", optional=True, force_input=True, tooltip="From Loudness Scale, to be shown."),
+                io.Audio.Input("audio", optional=True, tooltip="The sound, drawn beside the pictures."),
+            ],
+            outputs=[io.Image.Output("sheet", display_name="sheet", tooltip="One picture.")],
+        )
+
+    @classmethod
+    def execute(cls, image, edits, captions, scale=None, audio=None) -> io.NodeOutput:
+        sound = None
+        if audio is not None:
+            sound = torch.cat([pictures.to_image(p) for p in draw_overview(*as_waveform(audio), 640, 640)])
+        lines = [line.strip() for line in captions.splitlines() if line.strip()]
+        return io.NodeOutput(sheets.edit_sheet(image, 1 + edits, lines, scale, sound))
+
+
+NODES = [AAI_WatchWords, AAI_AttentionHeatmap, AAI_EditSheet]

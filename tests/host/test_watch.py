@@ -1,0 +1,88 @@
+"""Word maps and sheets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from aai_pack.aai_models.errors import EditError
+from aai_pack.nodes.host import edits, prompt_to_prompt, sheets, watch
+from aai_pack.nodes.host.latents import branch_latent
+from aai_pack.tests.host import micro
+from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, empty, encode, sample
+
+
+@pytest.fixture(scope="module")
+def models():
+    return micro.build()
+
+
+def test_watching_changes_no_bit(models):
+    model, _ = watch.watched(models[0], "<A*>, beach", 1, 2)
+    assert torch.equal(alone(models, TARGET, model=model), alone(models, TARGET))
+
+
+def test_maps_of_words_are_those_of_the_attention(models):
+    model, maps = watch.watched(models[0], "<A*>, beach, sea", 2, 2)
+    alone(models, TARGET, model=model, latent=empty(2))
+    average = maps.average()
+    assert average.shape == (2, 3, 4, 6)
+    assert bool((average > 0).all()) and bool((average < 1).all())
+    whole = sum(maps.sums.values()) / sum(maps.counts.values())
+    assert torch.allclose(average, whole)
+
+
+def test_all_words_together_are_the_whole_attention(models):
+    known = encode(models, TARGET)[0][1]["aai_tokens"]
+    known["columns"] = {1: list(range(77))}
+    with torch.inference_mode():
+        cond = encode(models, TARGET)
+        cond[0][1]["aai_tokens"] = known
+    model, maps = watch.watched(models[0], "<A*>", 1, 2)
+    alone(models, cond, model=model)
+    assert torch.allclose(maps.average(), torch.ones(1, 1, 4, 6), atol=1e-5)
+
+
+def test_a_second_run_begins_anew(models):
+    model, maps = watch.watched(models[0], "<A*>", 1, 2)
+    alone(models, TARGET, model=model)
+    first = maps.average().clone()
+    alone(models, TARGET, model=model)
+    assert torch.equal(first, maps.average())
+
+
+def test_branches_of_an_edit_have_maps_of_their_own(models):
+    model, maps = watch.watched(models[0], "sea", 1, 2)
+    with torch.inference_mode():
+        planned = edits.plan(encode(models, SOURCE), [encode(models, TARGET)], edits.EditSettings(cross_end=0.0), 1)
+        latent = branch_latent(empty(), 2)
+        sample(prompt_to_prompt.patched(model), planned, encode(models, "blurry"), latent)
+    average = maps.average()
+    assert average.shape[0] == 2 and not torch.equal(average[0], average[1])
+
+
+def test_no_run_no_maps(models):
+    _, maps = watch.watched(models[0], "<A*>", 1, 2)
+    with pytest.raises(EditError, match="no maps yet"):
+        maps.average()
+    with pytest.raises(EditError, match="No words"):
+        watch.watched(models[0], " , ", 1, 2)
+
+
+def test_sheets(models):
+    model, maps = watch.watched(models[0], "<A*>, beach", 2, 2)
+    alone(models, TARGET, model=model, latent=empty(2))
+    images = torch.rand(2, 64, 96, 3)
+    overlays, masks, sheet = sheets.heat_maps(maps, images, 0.8)
+    assert overlays.shape == (4, 64, 96, 3) and masks.shape == (4, 64, 96)
+    assert masks.amax() == 1.0 and sheet.shape[0] == 1
+    with pytest.raises(EditError, match="2 pictures and 3"):
+        sheets.heat_maps(maps, torch.rand(3, 64, 96, 3), 0.8)
+    untouched, _, _ = sheets.heat_maps(maps, images, 0.0)
+    assert torch.allclose(untouched[0], images[0], atol=1 / 255)
+
+
+def test_edit_sheets():
+    images = torch.rand(4, 32, 32, 3)
+    assert sheets.edit_sheet(images, 2, ["a sea", "a storm"], 1.5, torch.rand(1, 64, 64, 3)).shape[0] == 1
+    with pytest.raises(EditError, match="cannot be a source"):
+        sheets.edit_sheet(images[:3], 2, [], None, None)
