@@ -9,8 +9,8 @@ class AlignAdaptInject(ComfyExtension):
     """The pack's extension; ComfyUI asks it for the nodes once, at start."""
 
     async def get_node_list(self):
-        from . import adapt, align, inject, retrieve, view
+        from . import adapt, align, batch, inject, prompts, retrieve, view
         from .host import folders
 
         folders.register()
-        return [*align.NODES, *retrieve.NODES, *adapt.NODES, *inject.NODES, *view.NODES]
+        return [*align.NODES, *retrieve.NODES, *adapt.NODES, *inject.NODES, *prompts.NODES, *batch.NODES, *view.NODES]

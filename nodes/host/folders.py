@@ -127,6 +127,11 @@ def embeddings_folder() -> Path:
     return Path(folder_paths.get_folder_paths("embeddings")[0])
 
 
+def token_paths(name: str) -> list[Path]:
+    """Where a saved word of that name may be, in every folder of embeddings."""
+    return [Path(folder) / f"{name}.safetensors" for folder in folder_paths.get_folder_paths("embeddings")]
+
+
 def partial_tokens_folder() -> Path:
     """Where the best token of a run that was cancelled or failed is kept."""
     return Path(folder_paths.get_output_directory()) / "aai_tokens"

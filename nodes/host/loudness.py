@@ -12,7 +12,7 @@ import comfy.patcher_extension
 import torch
 from torch import Tensor
 
-from ...aai_models.audio.loudness import LARGEST_SCALE, integrated, to_scale
+from ...aai_models.audio.loudness import LARGEST_SCALE, integrated, momentary, to_scale
 from ...aai_models.audio.waveform import as_waveform
 from ...aai_models.errors import EditError
 from ...aai_models.inject.attention import scale_columns
@@ -167,3 +167,12 @@ def _hook(factor: Tensor) -> comfy.hooks.HookGroup:
     group = comfy.hooks.HookGroup()
     group.add(hook)
     return group
+
+
+def curve(waveform: Tensor, sample_rate: int, fps: float, frames: int, mapping: str, reference: float) -> list[float]:
+    """Momentary loudness (400 ms) of the first sound at each frame -> scales in [0, 2]; `frames` 0: the sound's length."""
+    levels = momentary(waveform[:1], sample_rate)[0]  # one value each 100 ms, of the 400 ms that end 300 ms later
+    seconds = waveform.shape[-1] / sample_rate
+    count = frames or max(1, math.ceil(seconds * fps - 1e-9))
+    places = [min(max(round((frame / fps - 0.2) * 10), 0), len(levels) - 1) for frame in range(count)]
+    return to_scale(levels[places], mapping, reference).tolist()

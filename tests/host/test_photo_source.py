@@ -47,7 +47,6 @@ def test_an_edited_prompt_changes_the_photo(models, method):
     original, edited = edit(models, source(models, method), [TARGET], given)
     assert not torch.equal(original, edited)
     assert bool(torch.isfinite(edited).all())
-    assert (edited - original).norm() < 3 * given["samples"].norm() or method == "ddim"
 
 
 @pytest.mark.parametrize("method", ["virtual", "direct"])

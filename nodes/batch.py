@@ -1,0 +1,113 @@
+"""Inject: a folder of photos through many sounds."""
+
+from __future__ import annotations
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from ..aai_models.adapt.token import AudioToken
+from .host import photo
+from .host.folders import folder_fingerprint
+from .host.stylize import StylizeConfig, stylize
+from .host.types import AudioTokenType, expect
+from .inject import CATEGORY
+
+PERCENT = {"min": 0.0, "max": 1.0, "step": 0.01}
+
+
+class AAI_BatchStylize(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_BatchStylize",
+            display_name="Stylise a Folder",
+            category=CATEGORY,
+            description="Every photo of a folder with every sound at every scale. What is finished stays finished: a stopped "
+            "batch goes on with what is missing.",
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model that samples."),
+                io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint."),
+                io.Vae.Input("vae", tooltip="The VAE of the same checkpoint."),
+                io.String.Input(
+                    "folder", default="", tooltip="Photos: a whole path, or a name inside ComfyUI's input folder."
+                ),
+                io.String.Input("output", default="stylised", tooltip="A folder below ComfyUI's output folder."),
+                io.String.Input(
+                    "scales", default="1", tooltip="How loud, from 0 to 2, separated by commas: `0.5, 1, 1.5`."
+                ),
+                io.Boolean.Input(
+                    "plan_only",
+                    default=True,
+                    tooltip="Only show the plan as a table. Switch it off to make the pictures.",
+                ),
+                io.String.Input("source_prompt", default="a photo", tooltip="What the photos show."),
+                io.String.Input(
+                    "target_prompt", default="a photo in the style of <A*>", tooltip="The same with the sound's word."
+                ),
+                io.String.Input("negative_prompt", default="", tooltip="What the pictures shall not show."),
+                io.Combo.Input(
+                    "method", options=list(photo.METHODS), default="virtual", tooltip="As in Photo as Source."
+                ),
+                io.Float.Input(
+                    "cross_end", default=0.6, tooltip="Until when the words' places follow the photo.", **PERCENT
+                ),
+                io.Float.Input("self_end", default=0.25, tooltip="Until when shapes follow the photo.", **PERCENT),
+                io.Int.Input("steps", default=25, min=1, max=1000, tooltip="Steps of the sampler."),
+                io.Float.Input(
+                    "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="How closely prompts are followed."
+                ),
+                io.Combo.Input(
+                    "sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler", tooltip="The sampler."
+                ),
+                io.Combo.Input(
+                    "scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal", tooltip="The scheduler."
+                ),
+                io.Float.Input("denoise", default=0.8, tooltip="How much of the photo is made anew.", **PERCENT),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=False,
+                    tooltip="The same seed and settings give the same pictures.",
+                ),
+                io.Int.Input(
+                    "longest_side",
+                    default=768,
+                    min=64,
+                    max=4096,
+                    step=8,
+                    tooltip="Larger photos are made smaller, in pixels.",
+                ),
+                AudioTokenType.Input("audio_token", optional=True, tooltip="A word, or a list of words."),
+                io.String.Input(
+                    "saved_words", default="", optional=True, tooltip="Names of saved words, separated by commas."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("sheet", display_name="sheet", tooltip="A contact sheet of the first 64 pictures."),
+                io.String.Output(
+                    "report", display_name="report", tooltip="The plan as a table, and what failed and why."
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder=None, **_):
+        # Lists of one, as all inputs of this node. A batch is asked again each time its photos changed.
+        return folder_fingerprint(folder[0] if isinstance(folder, list) else folder)
+
+    @classmethod
+    def execute(cls, audio_token=None, saved_words=None, **lists) -> io.NodeOutput:
+        one = {name: values[0] for name, values in lists.items()}
+        tokens = [expect(token, AudioToken, "audio_token", "Train Audio Token") for token in audio_token or []]
+        names = [name.strip() for text in saved_words or [] for name in text.split(",") if name.strip()]
+        shared = {name: one.pop(name) for name in ("model", "clip", "vae", "folder", "output", "scales", "plan_only")}
+        config = StylizeConfig(sampler=one.pop("sampler_name"), **one)
+        batch = stylize(tokens=tokens, names=names, config=config, **shared)
+        return io.NodeOutput(batch.sheet, batch.report, ui={"text": [batch.report]})
+
+
+NODES = [AAI_BatchStylize]

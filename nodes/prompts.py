@@ -1,0 +1,95 @@
+"""Inject: prompts for each use, and loudness over time."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..aai_models.audio.loudness import MAPPINGS
+from ..aai_models.audio.waveform import as_waveform
+from ..aai_models.inject.templates import USES, build_prompts
+from .host import loudness
+from .inject import CATEGORY
+
+
+class AAI_PromptBuilder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_PromptBuilder",
+            display_name="Prompts for a Use",
+            category=CATEGORY,
+            description="Writes source and target prompts to generate, edit or stylise with a sound.",
+            inputs=[
+                io.Combo.Input(
+                    "use",
+                    options=list(USES),
+                    default="edit",
+                    tooltip="generate: the sound's thing. edit: add it to a scene. stylise: the scene in its style.",
+                ),
+                io.String.Input(
+                    "scene",
+                    multiline=True,
+                    default="a photo of a beach",
+                    tooltip="What the picture shows. Place <A*> yourself if you like; else it is added at the end.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("source", display_name="source", tooltip="The prompt without the word."),
+                io.String.Output("target", display_name="target", tooltip="The prompt with the word."),
+                io.Float.Output("cross_end", display_name="cross_end", tooltip="For Edit with Sound."),
+                io.Float.Output("self_end", display_name="self_end", tooltip="For Edit with Sound."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, use, scene) -> io.NodeOutput:
+        return io.NodeOutput(*build_prompts(use, scene))
+
+
+class AAI_LoudnessCurve(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_LoudnessCurve",
+            display_name="Loudness Curve",
+            category=CATEGORY,
+            description="A sound's loudness at each frame of an animation, as a list of scales.",
+            inputs=[
+                io.Audio.Input("audio", tooltip="The sound that the animation shall follow."),
+                io.Float.Input(
+                    "fps", default=8.0, min=0.1, max=120.0, step=0.1, tooltip="Frames in a second of sound."
+                ),
+                io.Int.Input(
+                    "frames", default=0, min=0, max=10000, tooltip="How many frames; 0 for as many as the sound has."
+                ),
+                io.Combo.Input(
+                    "mapping",
+                    options=[mapping for mapping in MAPPINGS if mapping != "manual"],
+                    default="sone",
+                    tooltip="How loudness becomes a scale, as in Loudness Scale.",
+                ),
+                io.Float.Input(
+                    "reference",
+                    default=-23.0,
+                    min=-70.0,
+                    max=0.0,
+                    step=0.1,
+                    tooltip="The loudness in LUFS that gives 1.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output(
+                    "scales",
+                    display_name="scales",
+                    is_output_list=True,
+                    tooltip="A scale for each frame: to `scale` of Loudness Scale, or to any pack that takes a list.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audio, fps, frames, mapping, reference) -> io.NodeOutput:
+        return io.NodeOutput(loudness.curve(*as_waveform(audio), fps, frames, mapping, reference))
+
+
+NODES = [AAI_PromptBuilder, AAI_LoudnessCurve]

@@ -1,0 +1,138 @@
+"""Batches of photos on small models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import pytest
+import torch
+from aai_pack.aai_models.errors import EditError
+from aai_pack.nodes.host import stylize as batches
+from aai_pack.tests.host import micro
+from aai_pack.tests.host.test_prompt_to_prompt import alone, word
+from PIL import Image
+
+CONFIG = {
+    **{"source_prompt": "a photo", "target_prompt": "a photo in the style of <A*>", "negative_prompt": ""},
+    **{"method": "virtual", "cross_end": 0.6, "self_end": 0.25, "steps": 2, "cfg": 3.0, "sampler": "euler"},
+    **{"scheduler": "normal", "denoise": 0.6, "seed": 0, "longest_side": 64},
+}
+
+
+@pytest.fixture(scope="module")
+def models():
+    return micro.build()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("a.png", (48, 40)), ("a.jpg", (80, 64)), ("tiny.png", (1, 1))):
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / name)
+    Image.fromarray(rng.integers(0, 65535, (32, 32), dtype=np.uint16)).save(folder / "deep.png")
+    Image.new("RGBA", (40, 40), (255, 0, 0, 90)).save(folder / "alpha.png")
+    (folder / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    return folder
+
+
+def run(models, photos, output: str, plan_only=False, scales="1", tokens=None, **changes):
+    with torch.inference_mode():
+        config = batches.StylizeConfig(**{**CONFIG, **changes})
+        tokens = [word()] if tokens is None else tokens
+        return batches.stylize(*models, tokens, [], str(photos), scales, output, plan_only, config)
+
+
+def made(output: str) -> dict[str, float]:
+    return {p.name: p.stat().st_mtime_ns for p in (Path(folder_paths.get_output_directory()) / output).glob("*.png")}
+
+
+def test_a_batch_makes_what_it_can_and_lists_the_rest(models, photos):
+    batch = run(models, photos, "one", scales="0.5, 1")
+    assert set(made("one")) == {
+        f"{name}__sound-1__x{scale}.png" for name in ("a_png", "a_jpg", "deep", "alpha") for scale in ("0.50", "1.00")
+    }
+    assert {name.split("__")[0] for name in batch.failures} == {"tiny", "corrupt"}
+    assert "12 pictures, 8 finished, 4 to do" in batch.report and "failed: tiny" in batch.report
+    with Image.open(Path(folder_paths.get_output_directory()) / "one" / "a_png__sound-1__x0.50.png") as picture:
+        assert json.loads(picture.text["aai"]) == {"sound": "sound-1", "scale": 0.5, "photo": "a.png"}
+        assert picture.size == (40, 48)
+
+
+def test_a_plan_makes_nothing(models, photos):
+    assert "6 pictures, 0 finished, 6 to do" in run(models, photos, "plan", plan_only=True).report
+    assert not made("plan")
+
+
+def test_a_batch_goes_on_with_what_is_missing(models, photos):
+    run(models, photos, "again")
+    before = made("again")
+    gone = Path(folder_paths.get_output_directory()) / "again" / "alpha__sound-1__x1.00.png"
+    content = gone.read_bytes()
+    gone.unlink()
+    run(models, photos, "again")
+    after = made("again")
+    assert set(after) == set(before)
+    assert {name for name in after if after[name] != before[name]} == {gone.name}
+    with Image.open(gone) as new:
+        new.load()
+    assert gone.read_bytes() == content
+
+
+def test_changed_settings_make_the_pictures_again(models, photos):
+    run(models, photos, "changed")
+    before = made("changed")
+    run(models, photos, "changed", cfg=4.0)
+    assert all(made("changed")[name] != time for name, time in before.items())
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 6])
+def test_a_cancelled_batch_keeps_what_it_finished(models, photos, stop_at, monkeypatch):
+    import comfy.model_management as mm
+
+    calls, plain = [], alone(models, "a photo")
+    check = mm.throw_exception_if_processing_interrupted
+
+    def cancel_at():
+        calls.append(1)
+        if len(calls) == stop_at:
+            mm.interrupt_current_processing(True)
+        check()
+
+    monkeypatch.setattr(mm, "throw_exception_if_processing_interrupted", cancel_at)
+    with pytest.raises(mm.InterruptProcessingException):
+        run(models, photos, f"cancel-{stop_at}")
+    monkeypatch.undo()
+    finished = made(f"cancel-{stop_at}")
+    run(models, photos, f"cancel-{stop_at}")
+    after = made(f"cancel-{stop_at}")
+    assert len(after) == 4 and all(after[name] == time for name, time in finished.items())
+    assert torch.equal(plain, alone(models, "a photo"))
+
+
+def test_scales_and_sounds_change_the_picture(models, photos):
+    run(models, photos, "many", scales="0, 1, 2", tokens=[word(), word(1)])
+    folder = Path(folder_paths.get_output_directory()) / "many"
+    shown = [np.asarray(Image.open(path)) for path in sorted(folder.glob("a_png__*.png"))]
+    assert len(shown) == 6
+    assert len({picture.tobytes() for picture in shown}) > 3
+
+
+@pytest.mark.parametrize("output", ["", "..", "../elsewhere", "/somewhere"])
+def test_output_stays_below_the_hosts_folder(models, photos, output):
+    with pytest.raises(EditError, match="below ComfyUI's output folder"):
+        run(models, photos, output)
+
+
+def test_refusals(models, photos, tmp_path):
+    with pytest.raises(EditError, match="no sound"):
+        run(models, photos, "none", tokens=[])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EditError, match="0 photos"):
+        run(models, tmp_path / "empty", "none")
+    with pytest.raises(ValueError, match="There is no folder"):
+        run(models, tmp_path / "missing", "none")
