@@ -56,7 +56,8 @@ def _is_same_input(old: list, new: list) -> bool:
     choices_before, choices = old[4], new[4]
     if isinstance(choices_before, list) and isinstance(choices, list):
         choices = choices[: len(choices_before)]
-    return [*old[:4], choices_before] == [*new[:4], choices]
+    need = new[2] if (old[2], new[2]) == ("required", "optional") else old[2]  # what asks for less breaks nothing
+    return [*old[:2], need, old[3], choices_before] == [*new[:4], choices]
 
 
 def write_snapshot(object_info: dict) -> None:

@@ -59,6 +59,9 @@ def shrink(prompt: dict, stand_ins: StandIns) -> dict:
                 inputs["folder"] = stand_ins.pictures
             case "EmptyLatentImage":
                 inputs["width"] = inputs["height"] = stand_ins.resolution
+            case "AAI_BatchStylize":
+                inputs["folder"], inputs["longest_side"] = stand_ins.pictures, stand_ins.resolution
+                inputs["steps"], inputs["scales"] = 2, "1"
             case "KSampler":
                 inputs["steps"] = stand_ins.sampler_steps
     return prompt

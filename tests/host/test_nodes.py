@@ -39,6 +39,8 @@ def test_what_breaks_workflows_is_noticed(object_info):
     assert train in broken(lambda now: now[train]["outputs"].pop())
     assert "must be optional" in broken(lambda now: now[train]["inputs"].append(["new", "INT", "required", 1, None]))
     assert encode in broken(lambda now: now[encode]["inputs"][2][4].pop(0))
+    assert train in broken(lambda now: now[train]["inputs"][-1].__setitem__(2, "required"))
+    assert not broken(lambda now: now[train]["inputs"][0].__setitem__(2, "optional"))
     assert not broken(lambda now: now[encode]["inputs"][2][4].append("another"))
     assert not broken(lambda now: now[train]["inputs"].append(["new", "INT", "optional", 1, None]))
     assert not broken(lambda now: now.update(AAI_New=now[train]))
