@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import comfy.samplers
 from comfy_api.latest import io
 
 from ..aai_models.adapt.token import AudioToken
 from .host import photo
 from .host.folders import folder_fingerprint
-from .host.stylize import StylizeConfig, stylize
+from .host.stylize import SAMPLERS, SCHEDULERS, StylizeConfig, stylize
 from .host.types import AudioTokenType, expect
 from .inject import CATEGORY
 
@@ -58,12 +57,8 @@ class AAI_BatchStylize(io.ComfyNode):
                 io.Float.Input(
                     "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="How closely prompts are followed."
                 ),
-                io.Combo.Input(
-                    "sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler", tooltip="The sampler."
-                ),
-                io.Combo.Input(
-                    "scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal", tooltip="The scheduler."
-                ),
+                io.Combo.Input("sampler_name", options=SAMPLERS, default="euler", tooltip="The sampler."),
+                io.Combo.Input("scheduler", options=SCHEDULERS, default="normal", tooltip="The scheduler."),
                 io.Float.Input("denoise", default=0.8, tooltip="How much of the photo is made anew.", **PERCENT),
                 io.Int.Input(
                     "seed",

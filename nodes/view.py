@@ -37,7 +37,7 @@ class AAI_WatchWords(io.ComfyNode):
                     default=2,
                     min=1,
                     max=8,
-                    tooltip="At which layers to look: 2 is detailed, 4 is what prompt-to-prompt uses.",
+                    tooltip="At which layers to look: 2 is detailed, 4 is what prompt-to-prompt uses; the nearest that exists.",
                 ),
             ],
             outputs=[

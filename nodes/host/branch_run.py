@@ -15,14 +15,14 @@ from ...aai_models.inject.attention import ColumnMix, column_maps, scale_columns
 from ...aai_models.inject.blend import local_blend, word_mask
 from .bank import AttentionBank, Call
 from .edits import TAG, Branch
-from .patches import plain_attention, wrap_attention
+from .patches import nearest_factor, plain_attention, wrap_attention
 from .photo import make_photo_source
 from .rows import identify_rows, is_open, prompt_length, rows_in_call
 
 log = logging.getLogger(__name__)
 KEY = "aai_p2p"
 WRAPPERS = comfy.patcher_extension.WrappersMP
-BLEND_FACTOR = 4  # local blend looks at the maps of the layers that are so much smaller than the latent
+BLEND_FACTOR = 4  # local blend looks at the maps of the layers that are about so much smaller than the latent
 
 
 class BranchRun:
@@ -48,6 +48,7 @@ class BranchRun:
         self._sigma = 0.0
         self._maps: Tensor | None = None
         self._mask: Tensor | None = None
+        self._blend_factor = BLEND_FACTOR
         self._warned: set[str] = set()
 
     @contextlib.contextmanager
@@ -85,6 +86,7 @@ class BranchRun:
         options = extra_args["model_options"].setdefault("transformer_options", {})
         self._rows = {**self._rows, **identify_rows(guider, options)}
         unet = guider.inner_model.diffusion_model
+        self._blend_factor = nearest_factor(unet, BLEND_FACTOR)
         wrap_attention(options, unet, "attn1", self._self_attention)
         wrap_attention(options, unet, "attn2", self._cross_attention)
         if self._branch == 0:
@@ -263,7 +265,7 @@ class BranchRun:
 
     def _look(self, q: Tensor, k: Tensor, extra: dict) -> None:
         """Add up the maps of the words of local blend."""
-        if not self._settings.blend_words.strip() or q.shape[1] != tokens_at(extra, BLEND_FACTOR):
+        if not self._settings.blend_words.strip() or q.shape[1] != tokens_at(extra, self._blend_factor):
             return
         height, width = extra["original_shape"][-2:]
         for rows, tag in self._tagged_rows(q, extra):
@@ -273,7 +275,7 @@ class BranchRun:
             maps = column_maps(q[rows], k[rows], extra["n_heads"], list(tag.blend_columns), prompt_length(entry)).sum(
                 -1
             )
-            maps = maps.unflatten(1, (-(-height // BLEND_FACTOR), -(-width // BLEND_FACTOR)))
+            maps = maps.unflatten(1, tuple(-(-side // self._blend_factor) for side in (height, width)))
             self._maps = maps if self._maps is None or self._maps.shape != maps.shape else self._maps + maps
 
     def _blend(self, denoised: Tensor, source: Tensor, call: Call) -> Tensor:

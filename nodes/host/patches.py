@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import comfy.ldm.modules.attention
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel
 from torch import Tensor
 
 from ...aai_models.errors import EditError
@@ -45,6 +46,18 @@ def transformer_blocks(unet: UNetModel) -> list[tuple[str, int]]:
     if unet.middle_block is not None and any(isinstance(part, kind) for part in unet.middle_block):
         blocks.append(("middle", 0))
     return blocks
+
+
+def nearest_factor(unet: UNetModel, wanted: int) -> int:
+    """The factor by which a layer that attends to words is smaller than the latent, nearest to `wanted`."""
+    kind, factor, found = comfy.ldm.modules.attention.SpatialTransformer, 1, set()
+    for module in unet.input_blocks:
+        factor *= 2 if any(isinstance(part, Downsample) for part in module) else 1
+        if any(isinstance(part, kind) for part in module):
+            found.add(factor)
+    if ("middle", 0) in transformer_blocks(unet):
+        found.add(factor)
+    return min(found, key=lambda there: abs(math.log2(there / wanted)), default=wanted)
 
 
 def wrap_attention(options: dict, unet: UNetModel, kind: str, wrap: Callable[[AttentionFunction], AttentionFunction]):

@@ -34,6 +34,7 @@ from .text import encode
 log = logging.getLogger(__name__)
 SHEET_PICTURES = 64  # of a batch on its contact sheet
 SHEET_SIDE = 192
+SAMPLERS, SCHEDULERS = comfy.samplers.SAMPLER_NAMES, comfy.samplers.SCHEDULER_NAMES
 
 
 @dataclass(frozen=True)

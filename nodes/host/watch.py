@@ -14,7 +14,7 @@ from ...aai_models.inject.attention import column_maps
 from ...aai_models.inject.words import phrase_columns
 from .branch_run import tokens_at
 from .edits import TAG, words_of
-from .patches import require_unet, wrap_attention
+from .patches import nearest_factor, require_unet, wrap_attention
 from .rows import identify_rows, is_open, prompt_length, rows_in_call
 from .text import COND_KEY
 
@@ -65,13 +65,12 @@ class WordMaps:
 
 def watched(model, words: str, windows: int, downsample: int):
     """A clone of a ModelPatcher that fills the returned `WordMaps` while it samples."""
-    require_unet(model)
     phrases = tuple(words_of(words))
     if not phrases:
         raise EditError(
             "No words to watch", "Words of the prompt, separated by commas", "Write some, as in `<A*>, sea`"
         )
-    maps = WordMaps(phrases, windows, downsample)
+    maps = WordMaps(phrases, windows, nearest_factor(require_unet(model), downsample))
     clone = model.clone()
     clone.add_wrapper_with_key(WRAPPERS.OUTER_SAMPLE, KEY, _forget(maps))
     clone.add_wrapper_with_key(WRAPPERS.SAMPLER_SAMPLE, KEY, _sampler(maps))

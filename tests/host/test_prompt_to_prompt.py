@@ -248,6 +248,17 @@ def test_local_blend_with_a_mask_is_the_source_outside(models):
     assert torch.equal(source, alone(models, SOURCE))
 
 
+def test_local_blend_with_words(models):
+    plain_source, plain = edit(models, SOURCE, [TARGET])
+    source, target = edit(models, SOURCE, [TARGET], blend_words="<A*>", blend_threshold=0.9)
+    changed = (target != source).any(dim=1)
+    assert torch.equal(source, plain_source)
+    assert 0 < changed.sum() < changed.numel()
+    assert not torch.equal(target, plain)
+    everywhere = edit(models, SOURCE, [TARGET], blend_words="<A*>", blend_threshold=0.0, blend_start=0.0)[1]
+    assert torch.equal(everywhere, plain)
+
+
 def test_reweighting_by_one_changes_nothing_and_by_two_does(models):
     plain = edit(models, SOURCE, [TARGET])[1]
     assert torch.equal(plain, edit(models, SOURCE, [TARGET], reweight="<A*>: 1")[1])
