@@ -14,6 +14,7 @@ from .host.patches import require_unet
 from .host.types import AudioTokenType, expect
 
 CATEGORY = "AAI/Inject"
+MORE_TARGETS = range(2, 9)
 MORE_TOKENS = ("audio_token_2", "audio_token_3", "audio_token_4")
 
 
@@ -99,7 +100,7 @@ class AAI_P2PAttentionInject(io.ComfyNode):
                 ),
                 *(
                     io.Conditioning.Input(f"target_{n}", optional=True, tooltip="Another edit of the same source.")
-                    for n in (2, 3, 4)
+                    for n in MORE_TARGETS
                 ),
                 percent("cross_start", 0.0, "From when the words' places follow the source.", optional=True),
                 percent("self_start", 0.0, "From when shapes follow the source.", optional=True),
@@ -157,11 +158,10 @@ class AAI_P2PAttentionInject(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, model, source, target, latent, target_2=None, target_3=None, target_4=None, blend_mask=None, **settings
-    ) -> io.NodeOutput:
+    def execute(cls, model, source, target, latent, blend_mask=None, **settings) -> io.NodeOutput:
         require_unet(model)
-        targets = [t for t in (target, target_2, target_3, target_4) if t is not None]
+        more = (settings.pop(f"target_{n}", None) for n in MORE_TARGETS)
+        targets = [target, *(another for another in more if another is not None)]
         pictures = latent["samples"].shape[0]
         planned = edits.plan(source, targets, edits.EditSettings(**settings), pictures, blend_mask)
         return io.NodeOutput(prompt_to_prompt.patched(model), planned, branch_latent(latent, 1 + len(targets)))

@@ -94,7 +94,7 @@ class AAI_EditSheet(io.ComfyNode):
             description="Source, edits and their differences side by side, with prompts, scale and sound.",
             inputs=[
                 io.Image.Input("image", tooltip="The decoded output of a sampler behind Edit with Sound."),
-                io.Int.Input("edits", default=1, min=1, max=4, tooltip="How many targets Edit with Sound has."),
+                io.Int.Input("edits", default=1, min=1, max=8, tooltip="How many targets Edit with Sound has."),
                 io.String.Input(
                     "captions",
                     default="",

@@ -17,7 +17,7 @@ from ...aai_models.audio.waveform import as_waveform
 from ...aai_models.errors import EditError
 from ...aai_models.inject.attention import scale_columns
 from .edits import check_window, known_words, require_columns, words_of
-from .patches import add_patch, require_unet
+from .patches import add_patch, require_unet, with_wrapper
 from .rows import identify_rows, is_open, prompt_length, rows_in_call
 from .text import COND_KEY
 
@@ -82,15 +82,7 @@ def scaled(conditioning: list, words: str, factor: float, start: float, end: flo
 def patched(model):
     """A clone of a ModelPatcher whose samplers obey the marks of `scaled`."""
     require_unet(model)
-    clone = model.clone()
-    if (
-        not clone.model_options.get("transformer_options", {})
-        .get("wrappers", {})
-        .get(WRAPPERS.SAMPLER_SAMPLE, {})
-        .get(KEY)
-    ):
-        clone.add_wrapper_with_key(WRAPPERS.SAMPLER_SAMPLE, KEY, _sample)
-    return clone
+    return with_wrapper(model, WRAPPERS.SAMPLER_SAMPLE, KEY, _sample)
 
 
 def _sample(executor, guider, sigmas, extra_args, *args, **kwargs):

@@ -78,3 +78,11 @@ def add_patch(options: dict, name: str, patch: Callable) -> None:
     patches = dict(options.get("patches", {}))
     patches[name] = [*patches.get(name, []), patch]
     options["patches"] = patches
+
+
+def with_wrapper(model, kind: str, key: str, wrapper: Callable):
+    """A clone of a ModelPatcher with one wrapper of `key`, also if it had one already."""
+    clone = model.clone()
+    clone.remove_wrappers_with_key(kind, key)
+    clone.add_wrapper_with_key(kind, key, wrapper)
+    return clone

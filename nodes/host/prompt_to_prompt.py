@@ -14,6 +14,7 @@ from torch import Tensor
 from ...aai_models.errors import EditError
 from .branch_run import BranchRun
 from .edits import TAG, Branch
+from .patches import with_wrapper
 
 log = logging.getLogger(__name__)
 KEY = "aai_p2p"
@@ -22,9 +23,7 @@ WRAPPERS = comfy.patcher_extension.WrappersMP
 
 def patched(model):
     """A clone of a ModelPatcher whose samplers understand the conditionings of `edits.plan`."""
-    clone = model.clone()
-    clone.add_wrapper_with_key(WRAPPERS.OUTER_SAMPLE, KEY, outer_sample)
-    return clone
+    return with_wrapper(model, WRAPPERS.OUTER_SAMPLE, KEY, outer_sample)
 
 
 def outer_sample(
