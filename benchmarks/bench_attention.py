@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from aai_models.inject.attention import inject_cross, mix_columns
@@ -36,24 +38,30 @@ def explicit_self(q_source, k_source, v):
     return (_maps(q_source, k_source) @ _split(v)).transpose(1, 2).flatten(2)
 
 
+def contestants(pixels: int, tokens: int, device: str):
+    """(ours, the notebook's way) for one size; with as many tokens as pixels it is self-attention."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(rows):
+        return torch.randn(1, rows, HEADS * WIDTH, generator=generator).to(device)
+
+    q, q_source, k, k_source, v = draw(pixels), draw(pixels), draw(tokens), draw(tokens), draw(tokens)
+    if tokens == pixels:
+        return partial(fused, q_source, k_source, v), partial(explicit_self, q_source, k_source, v)
+    matrix = torch.eye(tokens, device=device)
+    matrix[:, 5] = 0.0  # a new word keeps its own map
+    everywhere = torch.ones(tokens, device=device)
+    mix = mix_columns(matrix, everywhere.bool(), everywhere)
+    tensors = (q, k, v, q_source, k_source)
+    return partial(inject_cross, fused, *tensors, mix), partial(explicit, *tensors, matrix)
+
+
 @torch.inference_mode()
 def measure(version: str) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    generator = torch.Generator().manual_seed(0)
     rows = []
     for pixels, tokens in SIZES:
-        q, q_source = (torch.randn(1, pixels, HEADS * WIDTH, generator=generator).to(device) for _ in range(2))
-        k, k_source, v = (torch.randn(1, tokens, HEADS * WIDTH, generator=generator).to(device) for _ in range(3))
-        if tokens == pixels:
-            ours, peer = (lambda: fused(q_source, k_source, v)), (lambda: explicit_self(q_source, k_source, v))
-        else:
-            matrix = torch.eye(tokens, device=device)
-            matrix[:, 5] = 0.0
-            mix = mix_columns(
-                matrix, torch.ones(tokens, dtype=torch.bool, device=device), torch.ones(tokens, device=device)
-            )
-            ours = lambda: inject_cross(fused, q, k, v, q_source, k_source, mix)  # noqa: E731
-            peer = lambda: explicit(q, k, v, q_source, k_source, matrix)  # noqa: E731
+        ours, peer = contestants(pixels, tokens, device)
         assert torch.allclose(ours(), peer(), atol=1e-4)
         rows.append(row(f"{pixels} x {tokens}", paired(ours, peer), "1"))
     return {

@@ -11,7 +11,7 @@ from devtools.stand_in import install
 
 from .bench_stock import execution_seconds
 
-ROUNDS, STEPS, SIDE = 5, 20, 128
+ROUNDS, STEPS, SIDE = 3, 8, 128
 EDITS = (1, 2, 8)
 
 
