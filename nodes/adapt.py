@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..aai_models.adapt.formats import EXPORTS
 from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TrainingError
+from . import words
 from .host import embeddings
 from .host.training import train
 from .host.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
@@ -142,6 +144,13 @@ class AAI_SaveAudioToken(io.ComfyNode):
                     default="number",
                     tooltip="When the name is taken by another word: add a number, replace that word, or stop.",
                 ),
+                io.Combo.Input(
+                    "export",
+                    options=list(EXPORTS),
+                    default="none",
+                    optional=True,
+                    tooltip="Also write the word for diffusers or AUTOMATIC1111, into output/aai_tokens.",
+                ),
             ],
             outputs=[
                 io.String.Output(
@@ -153,10 +162,11 @@ class AAI_SaveAudioToken(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, audio_token, name, if_exists) -> io.NodeOutput:
+    def execute(cls, audio_token, name, if_exists, export="none") -> io.NodeOutput:
         token = expect(audio_token, AudioToken, "audio_token", "Train Audio Token")
         saved = embeddings.save(token, name, if_exists)
-        return io.NodeOutput(f"embedding:{saved}", ui={"text": [f"embedding:{saved}"]})
+        exported = embeddings.export(token, saved, export)
+        return io.NodeOutput(f"embedding:{saved}", ui={"text": [f"embedding:{saved}", *exported]})
 
 
-NODES = [AAI_TrainAudioToken, AAI_SaveAudioToken]
+NODES = [AAI_TrainAudioToken, AAI_SaveAudioToken, *words.NODES]

@@ -93,6 +93,16 @@ class AudioToken:
         feature = audio_feature.detach().clone().float()
         return replace(self, audio_feature=feature, gain=gain, directions=dict(directions or {}))
 
+    def of_sound(self, audio_feature: Tensor, gain: float, directions: dict[str, Tensor] | None = None) -> AudioToken:
+        """`with_audio` for a word that has a sound in it; raises `TokenError` for one that was learned without."""
+        if not any(self.scales.values()):
+            raise TokenError(
+                "This word was learned without a sound",
+                "Only a word that was trained with its sound can take another one",
+                "Train it with `mode` set to sound_and_adapter",
+            )
+        return self.with_audio(audio_feature, gain, directions)
+
     def save(self, path: str | os.PathLike) -> None:
         """Write the token as a ComfyUI embedding, atomically. Raises `TokenError` if the folder cannot be written."""
         path = Path(path)
