@@ -10,6 +10,7 @@ from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TrainingError
 from . import words
 from .host import embeddings
+from .host.preview import Options
 from .host.training import train
 from .host.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 from .training_options import read_settings, training_options
@@ -105,6 +106,9 @@ class AAI_TrainAudioToken(io.ComfyNode):
                 AudioTokenType.Output("audio_token", display_name="AUDIO_TOKEN", tooltip="The word A*."),
                 io.LossMap.Output("loss_map", display_name="LOSS_MAP", tooltip="For the node Plot Loss Graph."),
                 io.String.Output("report", display_name="report", tooltip="What the training did, in figures."),
+                io.Image.Output(
+                    "sheet", display_name="sheet", tooltip="References, previews over time, and the curve of the loss."
+                ),
             ],
         )
 
@@ -116,8 +120,10 @@ class AAI_TrainAudioToken(io.ComfyNode):
         sounds = torch.cat([feature.vectors for feature in features])
         groups = group_by_sound(groups, sounds.shape[0])
         models = [one.pop(name) for name in ("model", "clip", "vae")]
+        resume_from = one.pop("resume_from", "")
+        options = Options(preview_every=one.pop("preview_every", 0))
         config = read_settings(one)
-        done = train(*models, sounds, groups, config, masks=list(masks or []))
+        done = train(*models, sounds, groups, config, masks=list(masks or []), resume_from=resume_from, options=options)
         text = done.report.text()
         return io.NodeOutput(done.token, {"loss": done.losses}, text, ui={"aai_losses": [done.losses], "text": [text]})
 

@@ -69,6 +69,20 @@ def training_options() -> list:
         io.Mask.Input(
             "masks", optional=True, tooltip="What to learn from: one mask for all pictures, or one for each."
         ),
+        io.Int.Input(
+            "preview_every",
+            default=0,
+            min=0,
+            max=20000,
+            optional=True,
+            tooltip="Draw a small picture of the word after this many steps; 0 shows the curve of the loss alone.",
+        ),
+        io.String.Input(
+            "resume_from",
+            default="",
+            optional=True,
+            tooltip="Name of a training in output/aai_training that this must go on from. Empty: it finds its own.",
+        ),
     ]
 
 

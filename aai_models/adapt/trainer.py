@@ -53,6 +53,7 @@ class AdapterTrainer:
         self.best_step = 0
         self.stopped = ""  # why the run ended before its last step
         self._smoothed: list[float] = []  # held-out losses as they choose the best token
+        self._drawn = self.generator.get_state()  # the generator after the last whole step
 
     @property
     def step(self) -> int:
@@ -71,14 +72,18 @@ class AdapterTrainer:
 
     def run(self, on_step: Callable[[AdapterTrainer], None]) -> AudioToken:
         """Train to the end and return the best token. `on_step` is called after each step and may raise to stop."""
-        if not self.held_out_losses:
-            self._look()
+        self._look_if_due()
         while not self.finished:
             if self._train_one_step():
-                if self.step % self.config.evaluate_every == 0 or self.step == self.config.steps:
-                    self._look()
+                self._look_if_due()
                 on_step(self)
         return self.best
+
+    def _look_if_due(self) -> None:
+        """Look at the held-out samples, unless a continued run has done so at this step already."""
+        due = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
+        if due and (not self.held_out_losses or self.held_out_losses[-1][0] != self.step):
+            self._look()
 
     def current(self, sound: int = 0) -> AudioToken:
         """The token as it is now."""
@@ -107,6 +112,7 @@ class AdapterTrainer:
             (loss / self.config.accumulation).backward()
         self.stepper.step()
         self.losses.append(total)
+        self._drawn = self.generator.get_state()
         return True
 
     def _stop_at(self, value: float) -> None:
@@ -142,14 +148,49 @@ class AdapterTrainer:
             "held_out_loss": f"{held_out_loss:.6f}",
         }
 
-    def identity(self) -> str:
-        """A short hash of what decides the outcome: sounds, pictures, settings, start."""
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Everything that a run needs to go on after its last whole step: tensors, and a record for JSON."""
+        tensors = {f"adapter.{key}": a for key, a in self.adapters.items()}
+        tensors |= {f"best.{key}": a.detach().clone() for key, a in self.best.adapters.items()}
+        tensors |= {f"optimizer.{name}": t for name, t in self.stepper.state().items()}
+        tensors |= {"generator": self._drawn.clone()}
+        names = ("losses", "held_out_losses", "best_step", "stopped", "_smoothed")
+        return tensors, {**{name: getattr(self, name) for name in names}, "best": self.best.metadata}
+
+    def restore(self, tensors: dict[str, Tensor], record: dict) -> None:
+        """Take over what `state` gave; a run that goes on from there is the same, bit for bit, on the CPU."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t.clone() for n, t in tensors.items() if n.startswith(prefix)}
+
+        with torch.no_grad():
+            for key, value in part("adapter.").items():
+                self._adapters[key].copy_(value)
+        self.stepper.restore(part("optimizer."))
+        self.generator.set_state(tensors["generator"])
+        self._drawn = tensors["generator"].clone()
+        self.losses, self._smoothed = list(record["losses"]), list(record["_smoothed"])
+        self.held_out_losses = [(int(step), float(value)) for step, value in record["held_out_losses"]]
+        self.best_step, self.stopped = int(record["best_step"]), str(record["stopped"])
+        self.best = replace(self._starts[0], adapters=part("best."), metadata=record["best"])
+
+    def inputs(self) -> dict[str, str]:
+        """What decides the outcome, by name: each setting, and hashes of sounds, pictures and starts."""
         references = self._draw.references
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
-        digest.update(repr((self._draw.prompts, references.sounds)).encode())
-        tensors = [references.latents, *([] if references.masks is None else [references.masks]), self._draw.sigmas]
-        for token in self._starts:
-            tensors += [token.audio_feature, *token.adapters.values(), *token.directions.values()]
-        for tensor in tensors:
-            digest.update(repr(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:24]
+        pictures = references.digest or _hash([references.latents])
+        masks = "none" if references.masks is None else _hash([references.masks])
+        return {
+            **{name: str(value) for name, value in asdict(self.config).items()},
+            "pictures": _hash([], f"{pictures} {masks} {references.sounds}"),
+            "sounds": _hash([token.audio_feature for token in self._starts]),
+            "bridged sounds": _hash([d for token in self._starts for _, d in sorted(token.directions.items())]),
+            "words to start from": _hash([a for _, a in sorted(self._starts[0].adapters.items())]),
+            "noise levels": _hash([self._draw.sigmas]),
+        }
+
+
+def _hash(tensors: list[Tensor], text: str = "") -> str:
+    digest = hashlib.sha256(text.encode())
+    for tensor in tensors:
+        digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import comfy.model_sampling
+import latent_preview
+import torch
+from PIL import Image
 from torch import Tensor
 
 from ...aai_models.adapt.objective import NoisySample, diffusion_loss
 from ...aai_models.inject.words import replace_words
 from .autograd import pytorch_attention
 from .text import spell, with_words
+
+GUIDANCE = 5.0
 
 
 class DiffusionLoss:
@@ -53,3 +59,31 @@ class DiffusionLoss:
             prompt_type="positive",
         )
         return {key: c.process_cond(batch_size=noisy.shape[0], area=None).cond for key, c in prepared.items()}
+
+    @torch.no_grad()
+    def draw(self, vectors: dict[str, Tensor], prompt: str, shape, settings) -> Tensor:
+        """A latent (1, C, h, w) of a prompt with A*, on the CPU: Euler steps with guidance from a noise that is fixed.
+
+        `shape` (C, h, w); `settings` has `steps` and the run's `config`.
+        """
+        sampling = self._model.model_sampling
+        levels = torch.linspace(len(sampling.sigmas) - 1, 0, settings.steps).round().long()
+        sigmas = [*sampling.sigmas.detach().float().cpu()[levels].tolist(), 0.0]
+        generator = torch.Generator().manual_seed(settings.config.seed)
+        noise = torch.randn(1, *shape, generator=generator).to(self._device)
+        first = torch.tensor([sigmas[0]], device=self._device)
+        x = sampling.noise_scaling(first, noise, torch.zeros_like(noise), max_denoise=True)
+        for now, after in pairwise(sigmas):
+            sigma = torch.tensor([now], device=self._device)
+            plain = self.denoise(vectors, "", x, sigma)
+            denoised = plain + GUIDANCE * (self.denoise(vectors, prompt, x, sigma) - plain)
+            x = x + (after - now) * (x - denoised) / now
+        return x.float().cpu()
+
+    def quick_look(self, latent: Tensor) -> Image.Image:
+        """A latent (1, C, h, w) as a small picture, without the VAE."""
+        space = self._model.latent_format
+        factors, bias = space.latent_rgb_factors, getattr(space, "latent_rgb_factors_bias", None)
+        previewer = latent_preview.Latent2RGBPreviewer(factors, bias)
+        with torch.no_grad():
+            return previewer.decode_latent_to_preview(latent)

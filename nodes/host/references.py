@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import comfy.model_management as mm
 import comfy.utils
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from ...aai_models.adapt.objective import References
 from ...aai_models.errors import TrainingError
+from .autograd import weights_digest
 
 Groups = list[list[Tensor]]  # for each sound its pictures, each (B, H, W, C) in 0..1
 
@@ -18,12 +21,15 @@ def encode_all(model, vae, groups: Groups, masks: list[Tensor], resolution: int,
     """Encode the pictures of every sound. `masks`: (B, H, W) in 0..1, one for each picture in order, or none."""
     images = [image for group in groups for image in group]
     latents = encode_references(model, vae, images, resolution, flip)
+    digest = hashlib.sha256(weights_digest(vae.first_stage_model).encode())
+    for image in images:
+        digest.update(repr(tuple(image.shape)).encode() + image.float().cpu().contiguous().numpy().tobytes())
     owners = [index for index, group in enumerate(groups) for image in group for _ in image]
     prepared = _prepare_masks(masks, len(owners), latents.shape[-2:], resolution)
     if flip:
         owners = owners * 2
         prepared = None if prepared is None else torch.cat([prepared, prepared.flip(-1)])
-    return References(latents, prepared, tuple(owners) if len(groups) > 1 else ())
+    return References(latents, prepared, tuple(owners) if len(groups) > 1 else (), digest.hexdigest())
 
 
 def encode_references(model, vae, images: list[Tensor], resolution: int, flip: bool = False) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import dataclass, replace
 
 import comfy.model_management as mm
@@ -18,16 +17,15 @@ from ...aai_models.adapt.report import Report, report
 from ...aai_models.adapt.start import initial_token
 from ...aai_models.adapt.token import AudioToken
 from ...aai_models.adapt.trainer import AdapterTrainer
-from ...aai_models.errors import TokenError, TrainingError
-from . import folders
-from .autograd import frozen_aliases, gradients
+from ...aai_models.errors import TrainingError
+from .autograd import frozen_aliases, gradients, weights_digest
+from .keeper import Keeper
 from .loss import DiffusionLoss
-from .messages import tell
+from .preview import Options, Previews, sheet
 from .references import Groups, encode_all
 from .text import require_family
 from .vocabulary import word_rows, word_statistics
 
-log = logging.getLogger(__name__)
 # Activations of a step with gradients over those of one sampling step; the host's own estimate covers the latter.
 GRADIENT_MEMORY = 4
 
@@ -39,13 +37,27 @@ class Trained:
     token: AudioToken  # the best word, of the first sound
     losses: list[float]  # of each step
     report: Report
+    sheet: Tensor  # references, previews, loss: (1, H, W, 3) in 0..1
 
 
-def train(model, clip, vae, sounds: Tensor, groups: Groups, config: AdaptConfig, masks: list[Tensor] = ()) -> Trained:
+def train(
+    model,
+    clip,
+    vae,
+    sounds: Tensor,
+    groups: Groups,
+    config: AdaptConfig,
+    masks: list[Tensor] = (),
+    *,
+    resume_from: str = "",
+    options: Options | None = None,
+) -> Trained:
     """Train the word of a sound, or of several sounds of one class that share an adapter (Fig. 6b).
 
-    `sounds` (K, D), unit norm; `groups`: the pictures of each. The best token of a stopped run is kept as a file.
+    `sounds` (K, D), unit norm; `groups`: the pictures of each. A run goes on where an earlier one with the same
+    inputs stopped, and one that ended gives its result again; `resume_from` names an earlier run to insist on.
     """
+    options = options or Options()
     config.validate()
     _check_models(model, clip)
     references = encode_all(model, vae, groups, list(masks), config.resolution, config.flip)
@@ -61,9 +73,31 @@ def train(model, clip, vae, sounds: Tensor, groups: Groups, config: AdaptConfig,
             norms = {key: word.mean_norm for key, word in words.items()} if config.norm_control == "dti" else {}
             loss = DiffusionLoss(diffusion, clip)
             trainer = AdapterTrainer(start, draw, loss, config, norms, tuple(others))
-            with _keeps_the_best(trainer):
-                token = trainer.run(_report_steps(config.steps))
-                return Trained(token, trainer.losses, report(trainer))
+            inputs = {**trainer.inputs(), "model": weights_digest(diffusion.model), "clip": _clip_digest(clip)}
+            keeper = Keeper(trainer, inputs, resume_from)
+            pictures = Previews(loss, config, references.latents.shape[1:], options)
+            with keeper.keeps():
+                token = trainer.run(_watch(keeper, pictures, options))
+                keeper.save()
+                found = report(trainer)
+    return Trained(token, trainer.losses, found, sheet(vae, model, groups, pictures, trainer))
+
+
+def _clip_digest(clip) -> str:
+    return f"{weights_digest(clip.cond_stage_model)} layer {clip.layer_idx}"
+
+
+def _watch(keeper: Keeper, pictures: Previews, options: Options):
+    """What happens after each step: progress with a picture, a checkpoint, a chance to cancel."""
+    bar = comfy.utils.ProgressBar(keeper.trainer.config.steps)
+
+    def on_step(trainer: AdapterTrainer) -> None:
+        bar.update_absolute(trainer.step, trainer.config.steps, pictures.after(trainer))
+        if trainer.step % options.checkpoint_every == 0:
+            keeper.save()
+        mm.throw_exception_if_processing_interrupted()
+
+    return on_step
 
 
 def _ordinary(references):
@@ -125,38 +159,3 @@ def _prepared(diffusion, clip):
     finally:
         diffusion.cleanup()
         encoder.reset_clip_options()
-
-
-def _report_steps(steps: int):
-    bar = comfy.utils.ProgressBar(steps)
-
-    def on_step(trainer: AdapterTrainer) -> None:
-        bar.update_absolute(trainer.step, steps)
-        mm.throw_exception_if_processing_interrupted()
-
-    return on_step
-
-
-@contextlib.contextmanager
-def _keeps_the_best(trainer: AdapterTrainer):
-    """Save the best token of a run that does not reach its end, and say where it is."""
-    try:
-        yield
-    except BaseException as error:
-        where = _save_partial(trainer.best, trainer)
-        stopped = "cancelled" if isinstance(error, mm.InterruptProcessingException) else "stopped by an error"
-        text = f"Training was {stopped} after {trainer.step} of {trainer.config.steps} steps. {where}"
-        log.warning(text)
-        tell(text)
-        if isinstance(error, TrainingError):
-            raise TrainingError(error.found, error.expected, f"{error.do}. {where}") from None
-        raise
-
-
-def _save_partial(token: AudioToken, trainer: AdapterTrainer) -> str:
-    path = folders.partial_tokens_folder() / f"{trainer.identity()}-step{trainer.best_step}.safetensors"
-    try:
-        token.save(path)
-    except TokenError as error:
-        return f"Its best token could not be kept: {error}"
-    return f"Its best token (of step {trainer.best_step}) is output/{path.parent.name}/{path.name}"

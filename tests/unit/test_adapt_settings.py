@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from aai_pack.aai_models.adapt.checkpoint import identity
 from aai_pack.aai_models.adapt.config import PRESETS, AdaptConfig, from_preset
 from aai_pack.aai_models.adapt.norms import Sphere, Stepper
 from aai_pack.aai_models.adapt.objective import Draw, NoisySample, References, diffusion_loss, draw_steps
@@ -260,7 +261,7 @@ class TestTrainer:
         assert float(loss(moved.vectors, NoisySample(None, None, None, sound=1))) < 0.05
 
     def test_identity_knows_what_decides(self):
-        same = trainer(quadratic(feature(9))).identity()
-        assert same == trainer(quadratic(feature(9))).identity()
+        same = identity(trainer(quadratic(feature(9))).inputs())
+        assert same == identity(trainer(quadratic(feature(9))).inputs())
         for changes in ({"seed": 1}, {"steps": 61}, {"norm_control": "renorm"}, {"sounds": (0, 1), "others": (1,)}):
-            assert trainer(quadratic(feature(9)), **changes).identity() != same
+            assert identity(trainer(quadratic(feature(9)), **changes).inputs()) != same
