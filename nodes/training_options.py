@@ -83,6 +83,7 @@ def training_options() -> list:
             optional=True,
             tooltip="Name of a training in output/aai_training that this must go on from. Empty: it finds its own.",
         ),
+        _choice("bridge", settings.BRIDGES, "ridge carries the sound into the space of words first (Word from Sound)."),
     ]
 
 

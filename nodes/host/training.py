@@ -19,6 +19,7 @@ from ...aai_models.adapt.token import AudioToken
 from ...aai_models.adapt.trainer import AdapterTrainer
 from ...aai_models.errors import TrainingError
 from .autograd import frozen_aliases, gradients, weights_digest
+from .bridging import bridge_of
 from .keeper import Keeper
 from .loss import DiffusionLoss
 from .preview import Options, Previews, sheet
@@ -63,8 +64,12 @@ def train(
     references = encode_all(model, vae, groups, list(masks), config.resolution, config.flip)
     words = word_statistics(clip)
     rows = word_rows(clip, config.words) if config.start == "words" else {}
+    bridge = bridge_of(clip) if config.bridge == "ridge" else None
     with gradients():
-        start, *others = (initial_token(sound.clone(), words, config, rows=rows) for sound in sounds)
+        start, *others = (
+            initial_token(sound.clone(), words, config, bridge.carry(sound.clone()) if bridge else None, rows)
+            for sound in sounds
+        )
         diffusion = _plain_clone(model)
         _load(diffusion, clip, references.latents, config)
         with _prepared(diffusion, clip), frozen_aliases(diffusion.model, clip.cond_stage_model):
