@@ -31,7 +31,7 @@ class StandIns:
 
 def names() -> list[str]:
     """The examples that have an API copy, in the order in which they build on each other."""
-    return sorted(path.stem for path in API_FOLDER.glob("*.json"))
+    return sorted((path.stem for path in API_FOLDER.glob("*.json")), key=lambda name: int(name.split("_")[0]))
 
 
 def load_api(name: str) -> dict:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io
 
+from ..aai_models.adapt.formats import EXPORTS
 from ..aai_models.adapt.token import AudioToken
-from ..aai_models.adapt.trainer import AdaptConfig
 from ..aai_models.errors import TrainingError
+from . import words
 from .host import embeddings
+from .host.preview import Options
 from .host.training import train
 from .host.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
+from .training_options import read_settings, training_options
 
 CATEGORY = "AAI/Adapt"
 MORE_REFERENCES = ("references_2", "references_3", "references_4", "references_5")
+
+
+def group_by_sound(groups: list[list], sounds: int) -> list[list]:
+    """All pictures for one sound; for several, `references` for the first, `references_2` for the second..."""
+    if sounds == 1:
+        return [[picture for group in groups for picture in group]]
+    filled = [group for group in groups if group]
+    if len(filled) != sounds:
+        raise TrainingError(
+            f"There are {sounds} sounds, and pictures at {len(filled)} inputs",
+            "Several sounds share one word if each has its own pictures: `references` for the first sound, "
+            "`references_2` for the second, and so on, for up to 5 sounds",
+            "Connect a single sound, or pictures for each",
+        )
+    return filled
 
 
 class AAI_TrainAudioToken(io.ComfyNode):
@@ -81,28 +100,32 @@ class AAI_TrainAudioToken(io.ComfyNode):
                     io.Image.Input(name, optional=True, tooltip="More pictures; they may be of another size.")
                     for name in MORE_REFERENCES
                 ),
+                *training_options(),
             ],
             outputs=[
                 AudioTokenType.Output("audio_token", display_name="AUDIO_TOKEN", tooltip="The word A*."),
                 io.LossMap.Output("loss_map", display_name="LOSS_MAP", tooltip="For the node Plot Loss Graph."),
+                io.String.Output("report", display_name="report", tooltip="What the training did, in figures."),
+                io.Image.Output(
+                    "sheet", display_name="sheet", tooltip="References, previews over time, and the curve of the loss."
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, audio_feature, references, **lists) -> io.NodeOutput:
-        more = [picture for name in MORE_REFERENCES for picture in lists.pop(name, None) or []]
+    def execute(cls, audio_feature, references, masks=None, **lists) -> io.NodeOutput:
+        groups = [list(references), *(list(lists.pop(name, None) or []) for name in MORE_REFERENCES)]
         one = {name: values[0] for name, values in lists.items()}
-        feature = expect(audio_feature[0], AudioFeature, "audio_feature", "Encode Sound")
-        sounds = len(audio_feature) * feature.vectors.shape[0]
-        if sounds > 1:
-            raise TrainingError(
-                f"There are {sounds} sounds",
-                "One word is made of one sound",
-                "Connect a single sound for each training",
-            )
+        features = [expect(f, AudioFeature, "audio_feature", "Encode Sound") for f in audio_feature]
+        sounds = torch.cat([feature.vectors for feature in features])
+        groups = group_by_sound(groups, sounds.shape[0])
         models = [one.pop(name) for name in ("model", "clip", "vae")]
-        token, losses = train(*models, feature.vectors[0], [*references, *more], AdaptConfig(**one))
-        return io.NodeOutput(token, {"loss": losses}, ui={"aai_losses": [losses]})
+        resume_from = one.pop("resume_from", "")
+        options = Options(preview_every=one.pop("preview_every", 0))
+        config = read_settings(one)
+        done = train(*models, sounds, groups, config, masks=list(masks or []), resume_from=resume_from, options=options)
+        text = done.report.text()
+        return io.NodeOutput(done.token, {"loss": done.losses}, text, ui={"aai_losses": [done.losses], "text": [text]})
 
 
 class AAI_SaveAudioToken(io.ComfyNode):
@@ -127,6 +150,13 @@ class AAI_SaveAudioToken(io.ComfyNode):
                     default="number",
                     tooltip="When the name is taken by another word: add a number, replace that word, or stop.",
                 ),
+                io.Combo.Input(
+                    "export",
+                    options=list(EXPORTS),
+                    default="none",
+                    optional=True,
+                    tooltip="Also write the word for diffusers or AUTOMATIC1111, into output/aai_tokens.",
+                ),
             ],
             outputs=[
                 io.String.Output(
@@ -138,10 +168,11 @@ class AAI_SaveAudioToken(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, audio_token, name, if_exists) -> io.NodeOutput:
+    def execute(cls, audio_token, name, if_exists, export="none") -> io.NodeOutput:
         token = expect(audio_token, AudioToken, "audio_token", "Train Audio Token")
         saved = embeddings.save(token, name, if_exists)
-        return io.NodeOutput(f"embedding:{saved}", ui={"text": [f"embedding:{saved}"]})
+        exported = embeddings.export(token, saved, export)
+        return io.NodeOutput(f"embedding:{saved}", ui={"text": [f"embedding:{saved}", *exported]})
 
 
-NODES = [AAI_TrainAudioToken, AAI_SaveAudioToken]
+NODES = [AAI_TrainAudioToken, AAI_SaveAudioToken, *words.NODES]

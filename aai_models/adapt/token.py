@@ -50,24 +50,58 @@ class AudioToken:
     scales: dict[str, float]  # s for each text encoder
     gain: float = 1.0  # how much of the sound is in the word, 0..2
     metadata: dict[str, str] = field(default_factory=dict)  # how it was made
+    directions: dict[str, Tensor] = field(default_factory=dict)  # bridged f_a: key -> (width,), unit norm; else lifted
+
+    def sound(self, key: str) -> Tensor:
+        """What of v* is the sound, gain s f_a, for one text encoder: (width,)."""
+        direction = self.directions.get(key)
+        if direction is None:
+            direction = lift(self.audio_feature, self.adapters[key].shape[-1])
+        return self.gain * self.scales[key] * direction
 
     @property
     def vectors(self) -> dict[str, Tensor]:
         """v* for each text encoder: key -> (n, width), float32."""
+        return {key: self.sound(key) + adapter for key, adapter in self.adapters.items()}
+
+    def sound_share(self) -> dict[str, float]:
+        """|s f_a| / |v*| for each text encoder, v* averaged over its rows: how much of the word's size is the sound."""
         return {
-            key: self.gain * self.scales[key] * lift(self.audio_feature, adapter.shape[-1]) + adapter
-            for key, adapter in self.adapters.items()
+            key: float(self.sound(key).norm() / rows.norm(dim=-1).mean().clamp_min(1e-12))
+            for key, rows in self.vectors.items()
         }
 
-    def with_audio(self, audio_feature: Tensor, gain: float = 1.0) -> AudioToken:
-        """The word of another sound by the same adapter (Fig. 6b). `audio_feature`: (D,), unit norm."""
+    def with_audio(
+        self, audio_feature: Tensor, gain: float = 1.0, directions: dict[str, Tensor] | None = None
+    ) -> AudioToken:
+        """The word of another sound by the same adapter (Fig. 6b). `audio_feature`: (D,), unit norm.
+
+        A word whose sound came over a bridge needs the `directions` of the new sound from the same bridge.
+        """
         if audio_feature.shape != self.audio_feature.shape:
             raise TokenError(
                 f"The sound's feature has {audio_feature.numel()} values",
                 f"This word was made from a feature of {self.audio_feature.numel()} values",
                 "Encode the sound with the encoder that the word was trained with",
             )
-        return replace(self, audio_feature=audio_feature.detach().clone().float(), gain=gain)
+        if self.directions and directions is None:
+            raise TokenError(
+                "The sound in this word was carried over a bridge",
+                "Another sound must be carried over the same one",
+                "Connect the CLIP that the word was trained with",
+            )
+        feature = audio_feature.detach().clone().float()
+        return replace(self, audio_feature=feature, gain=gain, directions=dict(directions or {}))
+
+    def of_sound(self, audio_feature: Tensor, gain: float, directions: dict[str, Tensor] | None = None) -> AudioToken:
+        """`with_audio` for a word that has a sound in it; raises `TokenError` for one that was learned without."""
+        if not any(self.scales.values()):
+            raise TokenError(
+                "This word was learned without a sound",
+                "Only a word that was trained with its sound can take another one",
+                "Train it with `mode` set to sound_and_adapter",
+            )
+        return self.with_audio(audio_feature, gain, directions)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the token as a ComfyUI embedding, atomically. Raises `TokenError` if the folder cannot be written."""
@@ -80,6 +114,7 @@ class AudioToken:
             "aai.scales": json.dumps(self.scales),
             "aai.gain": repr(self.gain),
             "aai.metadata": json.dumps(self.metadata),
+            "aai.directions": json.dumps({key: _pack(d) for key, d in self.directions.items()}),
         }
         write_atomically(
             path, lambda temporary: save_file(vectors, temporary, metadata=header), TokenError, "a few kilobytes"
@@ -100,6 +135,7 @@ class AudioToken:
                 scales={key: float(s) for key, s in json.loads(header["aai.scales"]).items()},
                 gain=float(header["aai.gain"]),
                 metadata=json.loads(header["aai.metadata"]),
+                directions={k: _unpack(d) for k, d in json.loads(header.get("aai.directions", "{}")).items()},
             )
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise TokenError(

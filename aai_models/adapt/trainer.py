@@ -6,60 +6,19 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
 
 from ..errors import TrainingError
-from .objective import NoisySample, draw_samples, held_out_samples
+from .config import PLACEHOLDER, AdaptConfig
+from .norms import Sphere, Stepper
+from .objective import Draw, NoisySample
+from .start import WordStatistics
 from .token import AudioToken
 
-PLACEHOLDER = "<A*>"
-
-
-@dataclass(frozen=True)
-class AdaptConfig:
-    """Settings of one training run; saved inside the token."""
-
-    steps: int = 500  # optimiser steps
-    learning_rate: float = 5e-3  # of AdamW, constant
-    batch_size: int = 1  # samples a step
-    seed: int = 0  # of the adapter's start, the timesteps and the noise
-    prompt: str = "a photo of <A*>"  # the paper's; <A*> is where the word stands
-    resolution: int = 512  # side to which reference pictures are cropped, in pixels
-    evaluate_every: int = 20  # steps between two looks at the held-out samples
-    held_out: int = 4  # fixed (timestep, noise) pairs that choose the best token
-
-    def validate(self) -> None:
-        """Raise `TrainingError` for settings that cannot work."""
-        if PLACEHOLDER not in self.prompt:
-            raise TrainingError(
-                f"The training prompt {self.prompt!r} has no {PLACEHOLDER}",
-                f"{PLACEHOLDER} marks where the word stands",
-                f'Write for instance "a photo of {PLACEHOLDER}"',
-            )
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise TrainingError(
-                f"The learning rate is {self.learning_rate}", "It must be a positive number", "0.005 is a good start"
-            )
-
-
-@dataclass(frozen=True)
-class WordStatistics:
-    """What the vocabulary of one text encoder looks like."""
-
-    norm: float  # median norm of its word rows
-    std: float  # standard deviation of their coordinates
-    width: int  # values in a row
-
-
-def initial_token(audio_feature: Tensor, words: dict[str, WordStatistics], seed: int) -> AudioToken:
-    """f_Adapter ~ N(0, std(E)^2), one vector for each text encoder; s is the median norm of its words."""
-    generator = torch.Generator().manual_seed(seed)
-    adapters = {key: torch.randn(1, word.width, generator=generator) * word.std for key, word in sorted(words.items())}
-    scales = {key: word.norm for key, word in words.items()}
-    return AudioToken(audio_feature.detach().clone().float().cpu(), adapters, scales)
+__all__ = ["PLACEHOLDER", "AdaptConfig", "AdapterTrainer", "WordStatistics"]
 
 
 class AdapterTrainer:
@@ -68,75 +27,170 @@ class AdapterTrainer:
     def __init__(
         self,
         start: AudioToken,
-        latents: Tensor,  # references, (R, C, H, W) float32 on CPU, as the diffusion model sees them
-        sigmas: Tensor,  # the model's noise levels, (T,) float32 on CPU
+        draw: Draw,
         loss: Callable[[dict[str, Tensor], NoisySample], Tensor],  # Eq. 6 for the vectors of A*
         config: AdaptConfig,
+        norms: dict[str, float] | None = None,  # |v*| that norm control keeps, by text encoder; s where absent
+        others: tuple[AudioToken, ...] = (),  # the same start with the other sounds of the class
     ):
         config.validate()
-        self.config, self._loss, self._start = config, loss, start
-        self._latents, self._sigmas = latents, sigmas
+        self.config, self._loss, self._draw = config, loss, draw
+        self._starts = (start, *others)
         self._adapters = {key: a.detach().clone().requires_grad_(True) for key, a in start.adapters.items()}
-        self._optimizer = torch.optim.AdamW(list(self._adapters.values()), lr=config.learning_rate, weight_decay=0.0)
-        self._generator = torch.Generator().manual_seed(config.seed)
+        spheres = {
+            key: Sphere.around(a.detach(), start.sound(key), (norms or {}).get(key) or start.scales[key])
+            for key, a in self._adapters.items()
+        }
+        # A sound alone has nothing that could move.
+        control = config.norm_control if config.mode != "sound_only" else "free"
+        self.stepper = Stepper(self._adapters, spheres, control, config.learning_rate)
+        self.generator = torch.Generator().manual_seed(config.seed)
         held_out_generator = torch.Generator().manual_seed(config.seed + 1)
-        self._held_out = held_out_samples(latents, sigmas, config.held_out, held_out_generator)
+        self._held_out = draw.held_out(config.held_out, held_out_generator)
         self.losses: list[float] = []  # of each step
         self.held_out_losses: list[tuple[int, float]] = []  # (steps done, mean held-out loss)
-        self.best = start
+        self.best = self.current()
         self.best_step = 0
+        self.stopped = ""  # why the run ended before its last step
+        self._smoothed: list[float] = []  # held-out losses as they choose the best token
+        self._drawn = self.generator.get_state()  # the generator after the last whole step
 
     @property
     def step(self) -> int:
         """Steps done."""
         return len(self.losses)
 
+    @property
+    def adapters(self) -> dict[str, Tensor]:
+        """f_Adapter now, by text encoder: key -> (n, width)."""
+        return {key: a.detach().clone() for key, a in self._adapters.items()}
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return bool(self.stopped) or self.config.mode == "sound_only" or self.step >= self.config.steps
+
     def run(self, on_step: Callable[[AdapterTrainer], None]) -> AudioToken:
         """Train to the end and return the best token. `on_step` is called after each step and may raise to stop."""
-        self._look()
-        while self.step < self.config.steps:
-            self._train_one_step()
-            if self.step % self.config.evaluate_every == 0 or self.step == self.config.steps:
-                self._look()
-            on_step(self)
+        self._look_if_due()
+        while not self.finished:
+            if self._train_one_step():
+                self._look_if_due()
+                on_step(self)
         return self.best
 
-    def _current(self) -> AudioToken:
-        return replace(self._start, adapters={key: a.detach().clone() for key, a in self._adapters.items()})
+    def _look_if_due(self) -> None:
+        """Look at the held-out samples, unless a continued run has done so at this step already."""
+        due = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
+        if due and (not self.held_out_losses or self.held_out_losses[-1][0] != self.step):
+            self._look()
 
-    def _train_one_step(self) -> None:
-        sample = draw_samples(self._latents, self._sigmas, self.config.batch_size, self._generator)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(replace(self._start, adapters=self._adapters).vectors, sample)
-        value = float(loss.detach())
-        if not math.isfinite(value):
+    def current(self, sound: int = 0) -> AudioToken:
+        """The token as it is now."""
+        return replace(self._starts[sound], adapters=self.adapters)
+
+    def held_out_loss(self, token: AudioToken) -> float:
+        """Mean loss of one token on the held-out samples, whichever sound they belong to."""
+        return self._mean_held_out(lambda sound: token)
+
+    def _mean_held_out(self, token_of: Callable[[int], AudioToken]) -> float:
+        with torch.no_grad():
+            values = [float(self._loss(token_of(s.sound).vectors, s)) for s in self._held_out]
+        return sum(values) / len(values)
+
+    def _train_one_step(self) -> bool:
+        """One optimiser step; False if it met a loss that is not a number, which ends the run."""
+        self.stepper.clear()
+        total = 0.0
+        for _ in range(self.config.accumulation):
+            sample = self._draw.sample(self.config.batch_size, self.generator)
+            loss = self._loss(replace(self._starts[sample.sound], adapters=self._adapters).vectors, sample)
+            total += float(loss.detach()) / self.config.accumulation
+            if not math.isfinite(total):
+                self._stop_at(total)
+                return False
+            (loss / self.config.accumulation).backward()
+        self.stepper.step()
+        self.losses.append(total)
+        self._drawn = self.generator.get_state()
+        return True
+
+    def _stop_at(self, value: float) -> None:
+        """End with the best token so far; raise `TrainingError` if there is none."""
+        if not self._smoothed:
             raise TrainingError(
                 f"The loss became {value} at step {self.step + 1}",
                 "It must stay a finite number",
                 "Lower the learning rate, or load the model in fp32 or bf16",
             )
-        loss.backward()
-        self._optimizer.step()
-        self.losses.append(value)
+        self.stopped = f"the loss became {value} at step {self.step + 1}"
 
     def _look(self) -> None:
         """Compare the token on the held-out samples and keep it if it is the best so far."""
-        token = self._current()
-        with torch.no_grad():
-            values = [float(self._loss(token.vectors, sample)) for sample in self._held_out]
-        mean = sum(values) / len(values)
-        if math.isfinite(mean) and mean < min((v for _, v in self.held_out_losses), default=math.inf):
-            self.best = replace(token, metadata=self._describe(mean))
-            self.best_step = self.step
+        mean = self._mean_held_out(self.current)
         self.held_out_losses.append((self.step, mean))
+        if not math.isfinite(mean):
+            return
+        share = self.config.smoothing
+        smoothed = share * self._smoothed[-1] + (1 - share) * mean if self._smoothed else mean
+        if smoothed < min(self._smoothed, default=math.inf):
+            self.best = replace(self.current(), metadata=self._describe(mean))
+            self.best_step = self.step
+        self._smoothed.append(smoothed)
+        since = len(self._smoothed) - 1 - self._smoothed.index(min(self._smoothed))
+        if self.config.patience and since >= self.config.patience:
+            self.stopped = f"no better word since step {self.best_step}"
 
     def _describe(self, held_out_loss: float) -> dict[str, str]:
-        settings = json.dumps(asdict(self.config), sort_keys=True)
-        return {"config": settings, "step": str(self.step), "held_out_loss": f"{held_out_loss:.6f}"}
+        return {
+            "config": json.dumps(asdict(self.config), sort_keys=True),
+            "step": str(self.step),
+            "held_out_loss": f"{held_out_loss:.6f}",
+        }
 
-    def identity(self) -> str:
-        """A short hash of what decides the outcome: sound, pictures, settings, start."""
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
-        for tensor in (self._start.audio_feature, self._latents, *self._start.adapters.values()):
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:12]
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Everything that a run needs to go on after its last whole step: tensors, and a record for JSON."""
+        tensors = {f"adapter.{key}": a for key, a in self.adapters.items()}
+        tensors |= {f"best.{key}": a.detach().clone() for key, a in self.best.adapters.items()}
+        tensors |= {f"optimizer.{name}": t for name, t in self.stepper.state().items()}
+        tensors |= {"generator": self._drawn.clone()}
+        names = ("losses", "held_out_losses", "best_step", "stopped", "_smoothed")
+        return tensors, {**{name: getattr(self, name) for name in names}, "best": self.best.metadata}
+
+    def restore(self, tensors: dict[str, Tensor], record: dict) -> None:
+        """Take over what `state` gave; a run that goes on from there is the same, bit for bit, on the CPU."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t.clone() for n, t in tensors.items() if n.startswith(prefix)}
+
+        with torch.no_grad():
+            for key, value in part("adapter.").items():
+                self._adapters[key].copy_(value)
+        self.stepper.restore(part("optimizer."))
+        self.generator.set_state(tensors["generator"])
+        self._drawn = tensors["generator"].clone()
+        self.losses, self._smoothed = list(record["losses"]), list(record["_smoothed"])
+        self.held_out_losses = [(int(step), float(value)) for step, value in record["held_out_losses"]]
+        self.best_step, self.stopped = int(record["best_step"]), str(record["stopped"])
+        self.best = replace(self._starts[0], adapters=part("best."), metadata=record["best"])
+
+    def inputs(self) -> dict[str, str]:
+        """What decides the outcome, by name: each setting, and hashes of sounds, pictures and starts."""
+        references = self._draw.references
+        pictures = references.digest or _hash([references.latents])
+        masks = "none" if references.masks is None else _hash([references.masks])
+        return {
+            **{name: str(value) for name, value in asdict(self.config).items()},
+            "pictures": _hash([], f"{pictures} {masks} {references.sounds}"),
+            "sounds": _hash([token.audio_feature for token in self._starts]),
+            "bridged sounds": _hash([d for token in self._starts for _, d in sorted(token.directions.items())]),
+            "words to start from": _hash([a for _, a in sorted(self._starts[0].adapters.items())]),
+            "noise levels": _hash([self._draw.sigmas]),
+        }
+
+
+def _hash(tensors: list[Tensor], text: str = "") -> str:
+    digest = hashlib.sha256(text.encode())
+    for tensor in tensors:
+        digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

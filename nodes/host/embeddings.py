@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import folder_paths
 import torch
 
+from ...aai_models.adapt import formats
 from ...aai_models.adapt.token import AudioToken
 from ...aai_models.errors import TokenError
 from . import folders
+from .text import check_tokens
 
 IF_EXISTS = ("number", "replace", "stop")
 SUFFIX = ".safetensors"
@@ -53,3 +56,41 @@ def _same(token: AudioToken, path: Path) -> bool:
         return False
     mine = token.vectors
     return there.keys() == mine.keys() and all(torch.equal(there[key], mine[key].cpu()) for key in mine)
+
+
+def export(token: AudioToken, name: str, form: str) -> list[str]:
+    """Write `token` for other programs into output/aai_tokens and return the files' names."""
+    if form == "none":
+        return []
+    return [path.name for path in formats.export(token, folders.partial_tokens_folder(), name, form)]
+
+
+def names() -> list[str]:
+    """Files of models/embeddings."""
+    return folder_paths.get_filename_list("embeddings")
+
+
+def problem(name: str | None) -> str | None:
+    """Why an embedding cannot be loaded, as one or two sentences; None if nothing speaks against it."""
+    if name not in names():
+        return (
+            f"There is no embedding {name!r} in models/embeddings. Put the file there and press R, or choose another."
+        )
+    return None
+
+
+def fingerprint(name: str) -> str:
+    """A hash of the file's content; the name where there is none."""
+    path = folder_paths.get_full_path("embeddings", name) if name in names() else None
+    return folders.file_fingerprint(path) if path else str(name)
+
+
+def load(name: str, clip=None) -> AudioToken:
+    """Read an embedding; `clip`, if given, must take its width. Raises `TokenError`."""
+    found = problem(name)
+    if found:
+        raise TokenError(found, "The name is one of the list")
+    token = formats.load_any(folder_paths.get_full_path("embeddings", name))
+    if clip is not None:
+        check_tokens(clip, {1: token})
+    return token

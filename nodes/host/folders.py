@@ -137,6 +137,11 @@ def partial_tokens_folder() -> Path:
     return Path(folder_paths.get_output_directory()) / "aai_tokens"
 
 
+def trainings_folder() -> Path:
+    """Where training runs are kept while they go on, and after."""
+    return Path(folder_paths.get_output_directory()) / "aai_training"
+
+
 def picture_folder(name: str) -> Path:
     """A folder of pictures: a path, or a name inside ComfyUI's input folder. Raises `LibraryError`."""
     plain = name.strip()

@@ -3,129 +3,112 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+from dataclasses import dataclass, replace
 
 import comfy.model_management as mm
-import comfy.model_sampling
 import comfy.utils
-import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ...aai_models.adapt.objective import NoisySample, diffusion_loss
+from ...aai_models.adapt.config import AdaptConfig
+from ...aai_models.adapt.objective import Draw
+from ...aai_models.adapt.prompts import training_prompts
+from ...aai_models.adapt.report import Report, report
+from ...aai_models.adapt.start import initial_token
 from ...aai_models.adapt.token import AudioToken
-from ...aai_models.adapt.trainer import AdaptConfig, AdapterTrainer, WordStatistics, initial_token
-from ...aai_models.errors import TokenError, TrainingError
-from ...aai_models.inject.words import replace_words
-from . import folders
-from .autograd import frozen_aliases, gradients, pytorch_attention
-from .messages import tell
-from .text import require_family, spell, sub_tokenizers, with_words
+from ...aai_models.adapt.trainer import AdapterTrainer
+from ...aai_models.errors import TrainingError
+from .autograd import frozen_aliases, gradients, weights_digest
+from .bridging import bridge_of
+from .keeper import Keeper
+from .loss import DiffusionLoss
+from .preview import Options, Previews, sheet
+from .references import Groups, encode_all
+from .text import require_family
+from .vocabulary import word_rows, word_statistics
 
-log = logging.getLogger(__name__)
 # Activations of a step with gradients over those of one sampling step; the host's own estimate covers the latter.
 GRADIENT_MEMORY = 4
 
 
-def train(model, clip, vae, audio_feature: Tensor, images: list[Tensor], config: AdaptConfig):
-    """Train the word of one sound -> (AudioToken, losses). The best token of a stopped run is kept as a file."""
+@dataclass(frozen=True)
+class Trained:
+    """What a training gives."""
+
+    token: AudioToken  # the best word, of the first sound
+    losses: list[float]  # of each step
+    report: Report
+    sheet: Tensor  # references, previews, loss: (1, H, W, 3) in 0..1
+
+
+def train(
+    model,
+    clip,
+    vae,
+    sounds: Tensor,
+    groups: Groups,
+    config: AdaptConfig,
+    masks: list[Tensor] = (),
+    *,
+    resume_from: str = "",
+    options: Options | None = None,
+) -> Trained:
+    """Train the word of a sound, or of several sounds of one class that share an adapter (Fig. 6b).
+
+    `sounds` (K, D), unit norm; `groups`: the pictures of each. A run goes on where an earlier one with the same
+    inputs stopped, and one that ended gives its result again; `resume_from` names an earlier run to insist on.
+    """
+    options = options or Options()
     config.validate()
     _check_models(model, clip)
-    latents = encode_references(model, vae, images, config.resolution)
+    references = encode_all(model, vae, groups, list(masks), config.resolution, config.flip)
     words = word_statistics(clip)
+    rows = word_rows(clip, config.words) if config.start == "words" else {}
+    bridge = bridge_of(clip) if config.bridge == "ridge" else None
     with gradients():
-        start = initial_token(audio_feature.clone(), words, config.seed)
+        start, *others = (
+            initial_token(sound.clone(), words, config, bridge.carry(sound.clone()) if bridge else None, rows)
+            for sound in sounds
+        )
         diffusion = _plain_clone(model)
-        _load(diffusion, clip, latents, config)
+        _load(diffusion, clip, references.latents, config)
         with _prepared(diffusion, clip), frozen_aliases(diffusion.model, clip.cond_stage_model):
             sigmas = diffusion.model.model_sampling.sigmas.detach().clone().float().cpu()
-            loss = DiffusionLoss(diffusion, clip, config.prompt)
-            trainer = AdapterTrainer(start, latents.clone(), sigmas, loss, config)
-            with _keeps_the_best(trainer):
-                return trainer.run(_report_steps(config.steps)), trainer.losses
+            draw = Draw(_ordinary(references), sigmas, training_prompts(config), config.timesteps)
+            norms = {key: word.mean_norm for key, word in words.items()} if config.norm_control == "dti" else {}
+            loss = DiffusionLoss(diffusion, clip)
+            trainer = AdapterTrainer(start, draw, loss, config, norms, tuple(others))
+            inputs = {**trainer.inputs(), "model": weights_digest(diffusion.model), "clip": _clip_digest(clip)}
+            keeper = Keeper(trainer, inputs, resume_from)
+            pictures = Previews(loss, config, references.latents.shape[1:], options)
+            with keeper.keeps():
+                token = trainer.run(_watch(keeper, pictures, options))
+                keeper.save()
+                found = report(trainer)
+    return Trained(token, trainer.losses, found, sheet(vae, model, groups, pictures, trainer))
 
 
-class DiffusionLoss:
-    """Eq. 6 on the host's models: vectors of A* and a noisy sample in, a scalar with gradients out."""
-
-    def __init__(self, diffusion, clip, prompt: str):
-        self._model, self._clip = diffusion.model, clip
-        self._device = diffusion.load_device
-        self._prompt = replace_words(prompt, spell)
-        sampling = self._model.model_sampling
-        self._flow = isinstance(sampling, comfy.model_sampling.CONST)
-        self._options = {**diffusion.model_options.get("transformer_options", {})}
-        self._options["optimized_attention_override"] = pytorch_attention
-
-    def __call__(self, vectors: dict[str, Tensor], sample: NoisySample) -> Tensor:
-        sample = NoisySample(*(t.to(self._device) for t in (sample.latents, sample.noise, sample.sigmas)))
-        noisy = self._model.model_sampling.noise_scaling(sample.sigmas, sample.noise.clone(), sample.latents)
-        conditions = self._conditions(vectors, noisy)
-        options = {**self._options, "sigmas": sample.sigmas}
-        denoised = self._model.apply_model(noisy, sample.sigmas, transformer_options=options, **conditions)
-        return diffusion_loss(noisy, denoised, sample, flow=self._flow)
-
-    def _conditions(self, vectors: dict[str, Tensor], noisy: Tensor) -> dict:
-        tokens = with_words(self._clip, {1: vectors}).tokenize(self._prompt)
-        # Not clip.encode_from_tokens: that would load the text encoder anew in each step and may evict the UNet.
-        cond, pooled = self._clip.cond_stage_model.encode_token_weights(tokens)[:2]
-        height, width = noisy.shape[-2:]
-        prepared = self._model.extra_conds(
-            cross_attn=cond.to(self._device),
-            pooled_output=None if pooled is None else pooled.to(self._device),
-            noise=noisy,
-            device=self._device,
-            width=8 * width,
-            height=8 * height,
-            prompt_type="positive",
-        )
-        return {key: c.process_cond(batch_size=noisy.shape[0], area=None).cond for key, c in prepared.items()}
+def _clip_digest(clip) -> str:
+    return f"{weights_digest(clip.cond_stage_model)} layer {clip.layer_idx}"
 
 
-def encode_references(model, vae, images: list[Tensor], resolution: int) -> Tensor:
-    """Reference pictures, each (B, H, W, C) in 0..1 -> latents (R, c, h, w) as the diffusion model sees them, on CPU."""
-    pictures = [picture for image in images for picture in image]
-    if not pictures:
-        raise TrainingError(
-            "There are no reference pictures", "A word is learned from 3 to 5 pictures", "Connect some to `references`"
-        )
-    latents = []
-    for number, picture in enumerate(pictures, start=1):
+def _watch(keeper: Keeper, pictures: Previews, options: Options):
+    """What happens after each step: progress with a picture, a checkpoint, a chance to cancel."""
+    bar = comfy.utils.ProgressBar(keeper.trainer.config.steps)
+
+    def on_step(trainer: AdapterTrainer) -> None:
+        bar.update_absolute(trainer.step, trainer.config.steps, pictures.after(trainer))
+        if trainer.step % options.checkpoint_every == 0:
+            keeper.save()
         mm.throw_exception_if_processing_interrupted()
-        latents.append(vae.encode(_prepare_picture(picture, number, resolution)))
-    latents = torch.cat(latents).float().cpu()
-    wanted = model.model.latent_format.latent_channels
-    if latents.ndim != 4 or latents.shape[1] != wanted:
-        raise TrainingError(
-            f"The VAE makes latents of shape {tuple(latents.shape[1:])}",
-            f"The model works on {wanted} channels",
-            "Connect the VAE of the same checkpoint",
-        )
-    return model.model.process_latent_in(latents)
+
+    return on_step
 
 
-def _prepare_picture(picture: Tensor, number: int, resolution: int) -> Tensor:
-    """One picture (H, W, C) -> (1, resolution, resolution, 3): colour, no alpha, centre crop."""
-    if not bool(torch.isfinite(picture).all()):
-        raise TrainingError(
-            f"Reference picture {number} holds values that are not numbers", "Pixels lie in 0..1", "Replace the picture"
-        )
-    channels = picture.shape[-1]
-    colour = picture[..., :3] if channels >= 3 else picture[..., :1].expand(*picture.shape[:-1], 3)
-    pixels = colour.unsqueeze(0).movedim(-1, 1)
-    pixels = comfy.utils.common_upscale(pixels, resolution, resolution, "lanczos", "center")
-    return pixels.movedim(1, -1).clamp(0.0, 1.0)
-
-
-def word_statistics(clip) -> dict[str, WordStatistics]:
-    """Norm and spread of the vocabulary of each text encoder of `clip`."""
-    statistics = {}
-    for name, tokenizer in sub_tokenizers(clip).items():
-        encoder = getattr(clip.cond_stage_model, name)
-        rows = encoder.transformer.get_input_embeddings().weight.detach().float()
-        norm, std = float(rows.norm(dim=-1).median()), float(rows.std())
-        statistics[tokenizer.embedding_key] = WordStatistics(norm, std, rows.shape[-1])
-    return statistics
+def _ordinary(references):
+    """Copies that autograd may save; the host made the originals in inference mode."""
+    masks = None if references.masks is None else references.masks.clone()
+    return replace(references, latents=references.latents.clone(), masks=masks)
 
 
 def _check_models(model, clip) -> None:
@@ -181,38 +164,3 @@ def _prepared(diffusion, clip):
     finally:
         diffusion.cleanup()
         encoder.reset_clip_options()
-
-
-def _report_steps(steps: int):
-    bar = comfy.utils.ProgressBar(steps)
-
-    def on_step(trainer: AdapterTrainer) -> None:
-        bar.update_absolute(trainer.step, steps)
-        mm.throw_exception_if_processing_interrupted()
-
-    return on_step
-
-
-@contextlib.contextmanager
-def _keeps_the_best(trainer: AdapterTrainer):
-    """Save the best token of a run that does not reach its end, and say where it is."""
-    try:
-        yield
-    except BaseException as error:
-        where = _save_partial(trainer.best, trainer)
-        stopped = "cancelled" if isinstance(error, mm.InterruptProcessingException) else "stopped by an error"
-        text = f"Training was {stopped} after {trainer.step} of {trainer.config.steps} steps. {where}"
-        log.warning(text)
-        tell(text)
-        if isinstance(error, TrainingError):
-            raise TrainingError(error.found, error.expected, f"{error.do}. {where}") from None
-        raise
-
-
-def _save_partial(token: AudioToken, trainer: AdapterTrainer) -> str:
-    path = folders.partial_tokens_folder() / f"{trainer.identity()}-step{trainer.best_step}.safetensors"
-    try:
-        token.save(path)
-    except TokenError as error:
-        return f"Its best token could not be kept: {error}"
-    return f"Its best token (of step {trainer.best_step}) is output/{path.parent.name}/{path.name}"

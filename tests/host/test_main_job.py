@@ -17,7 +17,10 @@ from safetensors import safe_open
 
 # Of the picture that an example saves last; sheets are as large as what they show.
 SIZES = {
-    **{name: (128, 128, 3) for name in ("1_sound_to_picture", "2_saved_word", "6_breathing_with_the_sound")},
+    **{
+        name: (128, 128, 3)
+        for name in ("1_sound_to_picture", "2_saved_word", "4_sound_finds_pictures", "8_breathing_with_the_sound")
+    },
     "3_look_at_sound": (720, 1024, 3),
 }
 FORMATS = ("boom.wav", "house_lo.wav", "house_lo.flac", "house_lo.ogg", "house_lo.mp3", "house_lo.opus")

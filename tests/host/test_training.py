@@ -7,11 +7,14 @@ import hashlib
 import comfy.model_management as mm
 import pytest
 import torch
+from aai_pack.aai_models.adapt.config import AdaptConfig
 from aai_pack.aai_models.adapt.objective import NoisySample
-from aai_pack.aai_models.adapt.trainer import AdaptConfig, initial_token
+from aai_pack.aai_models.adapt.start import initial_token
 from aai_pack.aai_models.errors import TrainingError
-from aai_pack.nodes.host import training
+from aai_pack.nodes.host import references, training
 from aai_pack.nodes.host.autograd import frozen_aliases, gradients
+from aai_pack.nodes.host.loss import DiffusionLoss
+from aai_pack.nodes.host.vocabulary import word_statistics
 from aai_pack.tests.host import micro
 
 QUICK = AdaptConfig(steps=12, learning_rate=0.02, resolution=64, evaluate_every=4, batch_size=2)
@@ -25,7 +28,8 @@ def models():
 def train(models, *, seed=0, sound=0, **changes):
     config = AdaptConfig(**{**vars(QUICK), "seed": seed, **changes})
     with torch.inference_mode():  # as the executor calls nodes
-        return training.train(*models, micro.sound(sound), micro.pictures(), config)
+        done = training.train(*models, micro.sound(sound)[None], [micro.pictures()], config)
+    return done.token, done.losses
 
 
 def tensors_of(models):
@@ -45,12 +49,13 @@ def state_of(models):
 
 def test_gradient_agrees_with_finite_differences(models):
     model, clip, _ = models
-    prepared, loss = training._prepared(model, clip), training.DiffusionLoss(model, clip, "a photo of <A*>")
+    prepared, loss = training._prepared(model, clip), DiffusionLoss(model, clip)
     with gradients(), prepared, frozen_aliases(model.model, clip.cond_stage_model):
         generator = torch.Generator().manual_seed(3)
         latents, noise = torch.randn(2, 1, 4, 8, 8, generator=generator)
-        sample = NoisySample(latents, noise, model.model.model_sampling.sigmas[500:501].detach().clone())
-        vector = initial_token(micro.sound(), training.word_statistics(clip), seed=0).vectors["clip_l"]
+        sigmas = model.model.model_sampling.sigmas[500:501].detach().clone()
+        sample = NoisySample(latents, noise, sigmas, prompt="a photo of <A*>")
+        vector = initial_token(micro.sound(), word_statistics(clip), QUICK).vectors["clip_l"]
         vector.requires_grad_(True)
         (gradient,) = torch.autograd.grad(loss({"clip_l": vector}, sample), vector)
         direction = gradient / gradient.norm()
@@ -105,7 +110,7 @@ def test_models_are_left_as_they_were(models, ending, monkeypatch):
     else:
         with torch.inference_mode(), pytest.raises(TrainingError, match="finite number"):
             # A feature that is not a number makes the first loss one, inside the prepared models.
-            training.train(*models, torch.full((768,), float("nan")), micro.pictures(), QUICK)
+            training.train(*models, torch.full((1, 768), float("nan")), [micro.pictures()], QUICK)
     assert state_of(models) == before
     assert getattr(mm, "in_training", None) == was_training
     assert models[0].model.current_patcher is None
@@ -115,17 +120,17 @@ def test_models_are_left_as_they_were(models, ending, monkeypatch):
 class TestBadInput:
     def test_no_pictures(self, models):
         with torch.inference_mode(), pytest.raises(TrainingError, match="no reference pictures"):
-            training.train(*models, micro.sound(), [torch.zeros(0, 8, 8, 3)], QUICK)
+            training.train(*models, micro.sound()[None], [[torch.zeros(0, 8, 8, 3)]], QUICK)
 
     def test_pictures_that_are_not_numbers(self, models):
         bad = torch.full((1, 16, 16, 3), float("nan"))
         with torch.inference_mode(), pytest.raises(TrainingError, match="Reference picture 4"):
-            training.train(*models, micro.sound(), [*micro.pictures(), bad], QUICK)
+            training.train(*models, micro.sound()[None], [[*micro.pictures(), bad]], QUICK)
 
     @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 8, 300, 3), (2, 40, 40, 4), (1, 32, 32, 1)], ids=str)
     def test_odd_pictures_work(self, models, shape):
         with torch.inference_mode():
-            latents = training.encode_references(models[0], models[2], [torch.rand(shape)], 64)
+            latents = references.encode_references(models[0], models[2], [torch.rand(shape)], 64)
         assert latents.shape == (shape[0], 4, 8, 8)
 
     def test_a_prompt_without_the_word(self, models):
@@ -138,6 +143,6 @@ class TestBadInput:
         config["in_channels"] = 9
         try:
             with torch.inference_mode(), pytest.raises(TrainingError, match="9 input channels"):
-                training.train(model, *models[1:], micro.sound(), micro.pictures(), QUICK)
+                training.train(model, *models[1:], micro.sound()[None], [micro.pictures()], QUICK)
         finally:
             config.update(before)

@@ -1,0 +1,74 @@
+"""Where training starts: the token at step 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import TrainingError
+from .config import AdaptConfig
+from .token import AudioToken
+
+
+@dataclass(frozen=True)
+class WordStatistics:
+    """What the vocabulary of one text encoder looks like."""
+
+    norm: float  # median norm of its word rows
+    std: float  # standard deviation of their coordinates
+    width: int  # values in a row
+    mean_norm: float = 0.0  # mean norm of its word rows; 0 takes the median
+
+
+def initial_token(
+    audio_feature: Tensor,
+    words: dict[str, WordStatistics],
+    config: AdaptConfig,
+    directions: Mapping[str, Tensor] | None = None,
+    rows: Mapping[str, Tensor] | None = None,
+) -> AudioToken:
+    """The token before the first step.
+
+    `audio_feature` (D,), unit norm. `directions`: the bridged sound, key -> (width,), unit norm. `rows`: the rows of
+    the words, or of the warm start, to begin with, key -> (m, width); vector i starts at row i modulo m.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    adapters = {key: _adapter(key, word, config, generator, rows or {}) for key, word in sorted(words.items())}
+    if config.mode == "sound_only":
+        adapters = {key: torch.zeros_like(a) for key, a in adapters.items()}
+    dim = audio_feature.shape[-1]
+    scales = {key: _scale(word, dim, config) for key, word in words.items()}
+    return AudioToken(
+        audio_feature.detach().clone().float().cpu(),
+        adapters,
+        scales,
+        directions={key: d.detach().clone().float().cpu() for key, d in (directions or {}).items()},
+    )
+
+
+def _scale(word: WordStatistics, dim: int, config: AdaptConfig) -> float:
+    """s. The feature before it is normalised is a layer norm's output, whose norm is about the root of its width."""
+    if config.mode == "adapter_only":
+        return 0.0
+    return {"clip_norm": word.norm, "unit": 1.0, "raw": math.sqrt(dim)}[config.scale]
+
+
+def _adapter(key: str, word: WordStatistics, config: AdaptConfig, generator, rows: Mapping[str, Tensor]) -> Tensor:
+    # Drawn for every start, so that the start of one encoder does not change the draw of the next.
+    drawn = torch.randn(config.vectors, word.width, generator=generator) * word.std
+    if config.start == "random":
+        return drawn
+    # A word that is neither sound nor noise has no direction to learn along.
+    if config.start == "zero":
+        return drawn if config.mode == "adapter_only" else torch.zeros_like(drawn)
+    if key not in rows or not rows[key].shape[0]:
+        raise TrainingError(
+            f"There are no rows for {key} to start from",
+            f"`start` is set to {config.start}",
+            "Write ordinary words into `words`, or set `start` to random",
+        )
+    return rows[key].detach().float().cpu()[torch.arange(config.vectors) % rows[key].shape[0]].clone()

@@ -1,0 +1,112 @@
+"""Every option of Train Audio Token trains on the host's models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from aai_pack.aai_models.adapt.config import PRESETS, from_preset
+from aai_pack.aai_models.errors import TrainingError
+from aai_pack.nodes.host import references, training
+from aai_pack.nodes.host.vocabulary import vocabulary_rows, word_rows
+from aai_pack.tests.host import micro
+from aai_pack.tests.host.test_training import state_of
+
+SMALL = {"steps": 6, "resolution": 64, "evaluate_every": 3, "held_out": 2, "learning_rate": 0.02}
+
+
+@pytest.fixture(scope="module")
+def models():
+    return micro.build()
+
+
+def train(models, preset="as_set", sounds=1, groups=None, masks=(), **changes):
+    own = {**SMALL, **changes} if preset == "as_set" else {"resolution": 64, "steps": 6, **changes}
+    features = torch.stack([micro.sound(seed) for seed in range(sounds)])
+    with torch.inference_mode():
+        groups = groups or [micro.pictures(seed=seed) for seed in range(sounds)]
+        return training.train(*models, features, groups, from_preset(preset, **own), masks=list(masks))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"scale": scale} for scale in ("unit", "raw")),
+        *({"start": start, "words": "thunder storm"} for start in ("zero", "words")),
+        *({"norm_control": control} for control in ("renorm", "dti")),
+        *({"timesteps": policy} for policy in ("stratified", "composition", "middle")),
+        *({"prompts": prompts} for prompts in ("object", "style")),
+        *({"flip": True}, {"vectors": 8}, {"accumulation": 2}, {"mode": "adapter_only"}),
+    ],
+    ids=str,
+)
+def test_every_option_trains_and_leaves_the_models(models, changes):
+    before = state_of(models)
+    done = train(models, **changes)
+    rows = done.token.vectors["clip_l"]
+    assert rows.shape == (changes.get("vectors", 1), 768) and bool(rows.isfinite().all())
+    assert len(done.losses) == 6
+    assert state_of(models) == before
+    if changes.get("norm_control"):
+        norms = vocabulary_rows(models[1], "clip_l").norm(dim=-1)
+        wanted = norms.mean() if changes["norm_control"] == "dti" else norms.median()
+        assert float(rows.norm()) == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_modes_in_their_figures(models):
+    whole, adapter, sound = (train(models, mode=m) for m in ("sound_and_adapter", "adapter_only", "sound_only"))
+    rows, part = whole.token.vectors["clip_l"], whole.token.sound("clip_l")
+    assert whole.report.sound_share["clip_l"] == pytest.approx(float(part.norm() / rows.norm()), rel=1e-5)
+    assert adapter.report.sound_share["clip_l"] == 0 and adapter.report.other_sound_cosine["clip_l"] == pytest.approx(1)
+    assert adapter.report.other_sound_loss == pytest.approx(adapter.report.chosen_loss, rel=1e-6)
+    assert sound.report.sound_share["clip_l"] == pytest.approx(1) and sound.losses == []
+    assert sound.report.other_sound_loss != sound.report.chosen_loss
+    assert "|s f_a| / |v*|" in whole.report.text()
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_presets(models, preset):
+    assert bool(train(models, preset).token.vectors["clip_l"].isfinite().all())
+
+
+def test_words_start_at_their_rows(models):
+    rows = word_rows(models[1], "thunder storm")["clip_l"]
+    ids = models[1].tokenizer.clip_l.tokenizer("thunder storm")["input_ids"][1:-1]
+    assert torch.equal(rows, vocabulary_rows(models[1], "clip_l")[ids])
+    with pytest.raises(TrainingError, match="no word"):
+        word_rows(models[1], "   ")
+
+
+def test_several_sounds_share_one_adapter(models):
+    done = train(models, sounds=2)
+    assert not torch.equal(done.token.vectors["clip_l"], done.token.with_audio(micro.sound(1)).vectors["clip_l"])
+    assert torch.equal(done.token.audio_feature, micro.sound(0))
+
+
+def test_mirrored_pictures_double_the_references(models):
+    with torch.inference_mode():
+        found = references.encode_all(models[0], models[2], [micro.pictures(2)], [], 64, flip=True)
+        picture = references._prepare_picture(micro.pictures(1)[0][0], 1, 64)
+        mirrored = models[0].model.process_latent_in(models[2].encode(picture.flip(2)))
+    assert found.latents.shape[0] == 4
+    assert torch.allclose(found.latents[2], mirrored[0], atol=1e-5)
+
+
+class TestMasks:
+    def test_what_is_masked_out_does_not_count(self, models):
+        """Pictures that differ only where the mask is black give latents that the loss cannot tell apart there."""
+        mask = torch.zeros(1, 64, 64)
+        mask[:, :, :32] = 1
+        with torch.inference_mode():
+            pictures = [torch.rand(1, 64, 64, 3)]
+            found = references.encode_all(models[0], models[2], [pictures], [mask], 64, flip=True)
+        assert found.masks.shape == (2, 1, 8, 8)
+        assert bool((found.masks[0, 0, :, :4] == 1).all()) and not found.masks[0, 0, :, 4:].any()
+        assert torch.equal(found.masks[1], found.masks[0].flip(-1))
+        assert train(models, groups=[pictures], masks=[mask]).losses != train(models, groups=[pictures]).losses
+
+    @pytest.mark.parametrize(
+        ("mask", "words"), [(torch.zeros(1, 8, 8), "Mask 1 is empty"), (torch.ones(2, 8, 8), "2 masks for 3 pictures")]
+    )
+    def test_masks_that_do_not_fit(self, models, mask, words):
+        with pytest.raises(TrainingError, match=words):
+            train(models, masks=[mask])
