@@ -1,0 +1,87 @@
+"""The losses of Align: Eq. 4, Eq. 5 and Eq. 1; Eq. 2 and Eq. 3 are the softmaxes inside them.
+
+All features are unit vectors (N, D); pair i of one side belongs to pair i of the other. Logits are float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def similarities(a: Tensor, m: Tensor, tau: float | Tensor) -> Tensor:
+    """(N, M) cosines over the temperature, float32: the exponents of Eq. 2 and Eq. 3."""
+    return a.float() @ m.float().T / tau
+
+
+def one_hot_or_shared(count: int, labels: Tensor | None, device=None) -> Tensor:
+    """(N, N) target probabilities: the pair itself, or equal shares of all pairs of the same label."""
+    if labels is None:
+        return torch.eye(count, device=device)
+    if labels.shape != (count,):
+        raise ValueError(f"labels have the shape {tuple(labels.shape)}; one for each of {count} pairs is needed")
+    same = (labels[:, None] == labels[None, :]).float().to(device)
+    return same / same.sum(dim=1, keepdim=True)
+
+
+def info_nce(a: Tensor, m: Tensor, tau: float | Tensor = 0.05, labels: Tensor | None = None) -> Tensor:
+    """Eq. 4: mean of the cross-entropies from a to m and from m to a.
+
+    The positive stands in the denominator. labels: (N,) integers; pairs of one label are then all positives.
+    """
+    logits = similarities(a, m, tau)
+    target = one_hot_or_shared(len(a), labels, logits.device)
+    return _cross_entropy(logits, target, target)
+
+
+def _cross_entropy(logits: Tensor, target_rows: Tensor, target_columns: Tensor) -> Tensor:
+    """Mean over both directions; targets are probabilities along the candidates of each direction, (N, N)."""
+    rows = -(target_rows * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+    columns = -(target_columns * F.log_softmax(logits.T, dim=1)).sum(dim=1).mean()
+    return (rows + columns) / 2
+
+
+def teacher_probabilities(a: Tensor, v_momentum: Tensor, tau: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The momentum teacher's softmaxes (a to v, v to a), (N, N) each, without gradient: the student must not move them."""
+    logits = similarities(a, v_momentum, tau).detach()
+    return logits.softmax(dim=1), logits.T.softmax(dim=1)
+
+
+def momentum_kl(a: Tensor, v: Tensor, v_momentum: Tensor, tau: float | Tensor = 0.05) -> Tensor:
+    """Eq. 5: KL from the momentum teacher's distributions to the student's, the sum of both directions."""
+    logits = similarities(a, v, tau)
+    total = logits.new_zeros(())
+    for scores, teacher in zip((logits, logits.T), teacher_probabilities(a, v_momentum, tau), strict=True):
+        total = total + F.kl_div(F.log_softmax(scores, dim=1), teacher, reduction="batchmean")
+    return total
+
+
+def align_loss(
+    a: Tensor,
+    t: Tensor,
+    v: Tensor,
+    v_momentum: Tensor,
+    tau: float | Tensor = 0.05,
+    alpha: float = 0.4,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """Eq. 1: L_c(A, T) + (1 - alpha) L_c(A, V) + alpha / 2 L_t.
+
+    `labels` make the text side multi-positive (clips of one class share a text). Text, image and momentum features are
+    targets: the caller decides which of them carry a gradient.
+    """
+    contrast = info_nce(a, t, tau, labels)
+    return contrast + (1 - alpha) * info_nce(a, v, tau) + alpha / 2 * momentum_kl(a, v, v_momentum, tau)
+
+
+def soft_target_loss(
+    a: Tensor, v: Tensor, v_momentum: Tensor, tau: float | Tensor = 0.05, alpha: float = 0.4
+) -> Tensor:
+    """ALBEF's form of Eq. 1's visual part: cross-entropy against alpha * teacher + (1 - alpha) * one-hot.
+
+    It differs from (1 - alpha) L_c(A, V) + alpha / 2 L_t by alpha / 2 times the teacher's entropies, which are constant.
+    """
+    eye = torch.eye(len(a), device=a.device)
+    rows, columns = (alpha * q + (1 - alpha) * eye for q in teacher_probabilities(a, v_momentum, tau))
+    return _cross_entropy(similarities(a, v, tau), rows, columns)
