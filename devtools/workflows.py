@@ -27,6 +27,7 @@ class StandIns:
     steps: int = 40
     resolution: int = 128
     sampler_steps: int = 8
+    vocabulary: int = 1000
 
 
 def names() -> list[str]:
@@ -57,6 +58,8 @@ def shrink(prompt: dict, stand_ins: StandIns) -> dict:
                 inputs["steps"], inputs["resolution"] = stand_ins.steps, stand_ins.resolution
             case "AAI_RetrieveImages":
                 inputs["folder"] = stand_ins.pictures
+            case "AAI_WordFromSound":
+                inputs["vocabulary"] = stand_ins.vocabulary
             case "EmptyLatentImage":
                 inputs["width"] = inputs["height"] = stand_ins.resolution
             case "AAI_BatchStylize":

@@ -17,7 +17,8 @@ from .autograd import weights_digest
 from .text import require_family, sub_tokenizers
 from .vocabulary import vocabulary_rows
 
-BATCH = 64
+BATCH = 512
+READ = 3  # start, word, end
 END_OF_WORD = "</w>"
 SHORTEST = 3  # letters of a word
 
@@ -69,10 +70,11 @@ def _features(clip, ids: list[int]) -> Tensor:
     clip.load_model()
     encoder = clip.cond_stage_model.clip_l
     start, end = encoder.special_tokens["start"], encoder.special_tokens["end"]
-    padding = [encoder.special_tokens["pad"]] * (encoder.max_length - 3)
+    padding = [encoder.special_tokens["pad"]] * (encoder.max_length - READ)
     bar, found = comfy.utils.ProgressBar(len(ids)), []
     clip.cond_stage_model.reset_clip_options()
     clip.cond_stage_model.set_clip_options({"projected_pooled": False, "execution_device": clip.patcher.load_device})
+    shortened = encoder.transformer.text_model.encoder.register_forward_pre_hook(_without_padding, with_kwargs=True)
     try:
         for first in range(0, len(ids), BATCH):
             mm.throw_exception_if_processing_interrupted()
@@ -81,8 +83,15 @@ def _features(clip, ids: list[int]) -> Tensor:
             found.append(pooled.float().cpu())
             bar.update(pooled.shape[0])
     finally:
+        shortened.remove()
         clip.cond_stage_model.reset_clip_options()
     return torch.cat(found)
+
+
+def _without_padding(_, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The layers see start, word and end alone; the text tower is causal, so that padding cannot reach them."""
+    x, *rest = args
+    return (x[:, :READ], *rest), kwargs | {"mask": kwargs["mask"][..., :READ, :READ]}
 
 
 def word_from_sound(clip, feature: Tensor, gain: float, limit: int = 0) -> tuple[AudioToken, str]:
