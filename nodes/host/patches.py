@@ -80,9 +80,12 @@ def add_patch(options: dict, name: str, patch: Callable) -> None:
     options["patches"] = patches
 
 
-def with_wrapper(model, kind: str, key: str, wrapper: Callable):
-    """A clone of a ModelPatcher with one wrapper of `key`, also if it had one already."""
+def with_wrapper(model, kind: str, key: str, wrapper: Callable, outermost: bool = False):
+    """A clone of a ModelPatcher with one wrapper of `key`, also if it had one already; `outermost` puts it before others."""
     clone = model.clone()
     clone.remove_wrappers_with_key(kind, key)
     clone.add_wrapper_with_key(kind, key, wrapper)
+    if outermost:
+        named = clone.wrappers[kind]
+        clone.wrappers[kind] = {key: named[key], **named}
     return clone

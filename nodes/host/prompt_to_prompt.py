@@ -22,8 +22,11 @@ WRAPPERS = comfy.patcher_extension.WrappersMP
 
 
 def patched(model):
-    """A clone of a ModelPatcher whose samplers understand the conditionings of `edits.plan`."""
-    return with_wrapper(model, WRAPPERS.OUTER_SAMPLE, KEY, outer_sample)
+    """A clone of a ModelPatcher whose samplers understand the conditionings of `edits.plan`.
+
+    Outermost, so that what other packs begin and end with a run (a cache of steps) begins and ends with each branch.
+    """
+    return with_wrapper(model, WRAPPERS.OUTER_SAMPLE, KEY, outer_sample, outermost=True)
 
 
 def outer_sample(

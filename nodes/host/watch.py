@@ -79,7 +79,10 @@ def watched(model, words: str, windows: int, downsample: int):
 
 def _forget(maps: WordMaps):
     def outer(executor, *args, **kwargs):
-        maps.clear()
+        # Prompt-to-prompt starts a run for each branch: those after the source add their maps to its.
+        entries = (entry for entries in executor.class_obj.conds.values() for entry in entries)
+        if not any(TAG in entry and entry[TAG].number for entry in entries):
+            maps.clear()
         return executor(*args, **kwargs)
 
     return outer
@@ -89,7 +92,6 @@ def _sampler(maps: WordMaps):
     def sample(executor, guider, sigmas, extra_args, *args, **kwargs):
         options = extra_args["model_options"].setdefault("transformer_options", {})
         rows = identify_rows(guider, options)
-        # Prompt-to-prompt clears nothing between its branches, but starts one run for all of them.
         watch = _attention(maps, rows, guider.inner_model.model_sampling)
         wrap_attention(options, guider.inner_model.diffusion_model, "attn2", watch)
         return executor(guider, sigmas, extra_args, *args, **kwargs)

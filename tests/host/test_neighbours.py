@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
+import comfy.cldm.cldm
+import comfy.controlnet
+import comfy.gligen
+import comfy.hooks
+import comfy.ldm.modules.attention
+import comfy.model_patcher
+import comfy.ops
 import comfy.samplers
+import comfy_extras.nodes_easycache as easycache
 import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_freelunch as freelunch
 import comfy_extras.nodes_hypertile as hypertile
@@ -57,6 +67,114 @@ def test_beside_the_hosts_own_patches(models, name, ours_first):
         assert torch.equal(source, alone(models, SOURCE, model=neighbour))
         assert torch.equal(closed, alone(models, TARGET, model=neighbour))
     assert not torch.equal(target, closed)
+
+
+def controlled(conditioning: list) -> list:
+    """As Apply ControlNet does, with a small ControlNet of random weights."""
+    settings = {"image_size": 32, "in_channels": 4, "model_channels": 32, "hint_channels": 3, "num_res_blocks": [1, 1]}
+    settings |= {"channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_middle": 1, "num_heads": 8}
+    network = comfy.cldm.cldm.ControlNet(
+        **settings, use_spatial_transformer=True, context_dim=768, dtype=torch.float32, operations=comfy.ops.manual_cast
+    )
+    micro.fill(network, 7)
+    generator = torch.Generator().manual_seed(8)
+    control = comfy.controlnet.ControlNet(network, load_device=micro.CPU)
+    control.set_cond_hint(torch.rand(1, 3, 64, 96, generator=generator), 0.5, (0.0, 0.6))
+    return [[cond, {**extra, "control": control, "control_apply_to_uncond": True}] for cond, extra in conditioning]
+
+
+def boxed(conditioning: list) -> list:
+    """As GLIGEN Textbox Apply does, with small modules of random weights."""
+    generator = torch.Generator().manual_seed(9)
+    widths = (32, 64, 64, 64, 64, 32, 32)  # of the model's transformers in the order of their numbers
+    modules = [comfy.gligen.GatedSelfAttentionDense(width, 768, 8, width // 8) for width in widths]
+    network = comfy.gligen.Gligen(modules, comfy.gligen.PositionNet(768, 768), 768)
+    micro.fill(network, 10)
+    for module in modules:
+        module.alpha_attn.data.fill_(0.5)
+        module.alpha_dense.data.fill_(0.5)
+    patcher = comfy.model_patcher.ModelPatcher(network, micro.CPU, micro.CPU)
+    box = (torch.randn(1, 768, generator=generator), 4, 4, 2, 2)
+    return [[cond, {**extra, "gligen": ("position", patcher, [box])}] for cond, extra in conditioning]
+
+
+def hooked_lora(conditioning: list) -> list:
+    """As Cond Set Props with a LoRA hook does."""
+    generator = torch.Generator().manual_seed(11)
+    name = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_v"
+    lora = {f"{name}.lora_up.weight": torch.randn(32, 4, generator=generator) * 0.3}
+    lora[f"{name}.lora_down.weight"] = torch.randn(4, 768, generator=generator) * 0.1
+    return comfy.hooks.set_hooks_for_conditioning(conditioning, comfy.hooks.create_hook_lora(lora, 1.0, 0.0))
+
+
+@pytest.mark.parametrize("apply", [controlled, boxed, hooked_lora])
+def test_beside_what_travels_on_the_conditioning(models, apply):
+    with torch.inference_mode():
+        conditioned = {text: apply(encode(models, text)) for text in (SOURCE, TARGET)}
+        source, target = edit(models, conditioned[SOURCE], [conditioned[TARGET]])
+        assert torch.equal(source, alone(models, conditioned[SOURCE]))
+        assert not torch.equal(source, alone(models, SOURCE)), "the neighbour acts"
+        closed = edit(models, conditioned[SOURCE], [conditioned[TARGET]], cross_end=0.0, self_end=0.0)[1]
+        assert torch.equal(closed, alone(models, conditioned[TARGET]))
+        assert not torch.equal(target, closed)
+        everything = {"cross_end": 1.0, "self_end": 1.0, "self_downsample": 1}
+        assert torch.equal(*edit(models, conditioned[SOURCE], [conditioned[SOURCE]], **everything))
+
+
+def like_ipadapter(model):
+    """An image's tokens through projections of their own, added in one transformer: a replace with the long key."""
+    generator = torch.Generator().manual_seed(12)
+    keys, values = (torch.randn(1, 4, 64, generator=generator) for _ in range(2))
+
+    def attend(q, k, v, extra):
+        own = comfy.ldm.modules.attention.optimized_attention(q, k, v, heads=extra["n_heads"])
+        image = [x.expand(q.shape[0], -1, -1) for x in (keys, values)]
+        return own + 0.5 * comfy.ldm.modules.attention.optimized_attention(q, *image, heads=extra["n_heads"])
+
+    clone = model.clone()
+    clone.set_model_attn2_replace(attend, "middle", 0, 0)
+    return clone
+
+
+def like_nag(model):
+    """A patch of what the words' attention puts out, held near its former norm."""
+
+    def limit(out, extra):
+        norm = out.norm(dim=-1, keepdim=True)
+        return out * (norm.mean() / norm.clamp_min(1e-6)).clamp(max=1.2)
+
+    clone = model.clone()
+    clone.set_model_attn2_output_patch(limit)
+    return clone
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+@pytest.mark.parametrize("neighbour", [like_ipadapter, like_nag])
+def test_beside_patches_of_other_packs(models, neighbour, ours_first):
+    with torch.inference_mode():
+        other = neighbour(models[0])
+        model = neighbour(prompt_to_prompt.patched(models[0])) if ours_first else other
+    source, target = edit(models, SOURCE, [TARGET], model=model)
+    assert torch.equal(source, alone(models, SOURCE, model=other))
+    assert not torch.equal(source, alone(models, SOURCE)), "the neighbour acts"
+    _, closed = edit(models, SOURCE, [TARGET], model=model, cross_end=0.0, self_end=0.0)
+    assert torch.equal(closed, alone(models, TARGET, model=other))
+    assert not torch.equal(target, closed)
+
+
+@pytest.mark.parametrize("kind", ["EasyCacheNode", "LazyCacheNode"])
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_cache_that_skips_steps(models, kind, ours_first, caplog):
+    """Exactness is then impossible: the run ends well, and says so once where the source left out what an edit needs."""
+    with torch.inference_mode():
+        base = prompt_to_prompt.patched(models[0]) if ours_first else models[0]
+        cached = call(getattr(easycache, kind), base, 3.0, 0.1, 0.95, False)
+        with caplog.at_level(logging.WARNING):
+            results = edit(models, SOURCE, [TARGET], model=cached)
+    assert all(bool(torch.isfinite(result).all()) for result in results)
+    told = [record.message for record in caplog.records if "Prompt-to-prompt" in record.message]
+    assert len(told) == len(set(told)) <= 14, "once for each layer at most"
+    assert torch.equal(edit(models, SOURCE, [TARGET])[0], alone(models, SOURCE))
 
 
 def guided(models, guider_of, latent):
