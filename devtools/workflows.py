@@ -58,6 +58,8 @@ def shrink(prompt: dict, stand_ins: StandIns) -> dict:
                 inputs["steps"], inputs["resolution"] = stand_ins.steps, stand_ins.resolution
             case "AAI_RetrieveImages":
                 inputs["folder"] = stand_ins.pictures
+            case "AAI_LoudnessSweep":
+                inputs["count"] = 3
             case "AAI_WordFromSound":
                 inputs["vocabulary"] = stand_ins.vocabulary
             case "EmptyLatentImage":

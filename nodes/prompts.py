@@ -1,4 +1,4 @@
-"""Inject: prompts for each use, and loudness over time."""
+"""Inject: prompts for each use, loudness over time, and series of scales."""
 
 from __future__ import annotations
 
@@ -92,4 +92,32 @@ class AAI_LoudnessCurve(io.ComfyNode):
         return io.NodeOutput(loudness.curve(*as_waveform(audio), fps, frames, mapping, reference))
 
 
-NODES = [AAI_PromptBuilder, AAI_LoudnessCurve]
+class AAI_LoudnessSweep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_LoudnessSweep",
+            display_name="Loudness Sweep",
+            category=CATEGORY,
+            description="A series of scales from soft to loud, to see what loudness does to a word.",
+            inputs=[
+                io.Float.Input("first", default=0.0, min=0.0, max=2.0, step=0.05, tooltip="The first scale."),
+                io.Float.Input("last", default=2.0, min=0.0, max=2.0, step=0.05, tooltip="The last scale."),
+                io.Int.Input("count", default=5, min=1, max=100, tooltip="How many scales; one is the first alone."),
+            ],
+            outputs=[
+                io.Float.Output(
+                    "scales",
+                    display_name="scales",
+                    is_output_list=True,
+                    tooltip="To `scale` of Loudness Scale, whose mapping is then manual; a picture for each.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, first, last, count) -> io.NodeOutput:
+        return io.NodeOutput(loudness.sweep(first, last, count))
+
+
+NODES = [AAI_PromptBuilder, AAI_LoudnessCurve, AAI_LoudnessSweep]

@@ -116,4 +116,27 @@ class AAI_EditSheet(io.ComfyNode):
         return io.NodeOutput(sheets.edit_sheet(image, 1 + edits, lines, scale, sound))
 
 
-NODES = [AAI_WatchWords, AAI_AttentionHeatmap, AAI_EditSheet]
+class AAI_LoudnessStrip(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_LoudnessStrip",
+            display_name="Loudness Strip",
+            category=CATEGORY,
+            description="Pictures from soft to loud in one row, each with its scale.",
+            is_input_list=True,
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures, as a list or a batch."),
+                io.Float.Input(
+                    "scales", default=1.0, force_input=True, tooltip="From Loudness Sweep or Loudness Curve."
+                ),
+            ],
+            outputs=[io.Image.Output("strip", display_name="strip", tooltip="One picture.")],
+        )
+
+    @classmethod
+    def execute(cls, image, scales) -> io.NodeOutput:
+        return io.NodeOutput(sheets.loudness_strip(image, scales))
+
+
+NODES = [AAI_WatchWords, AAI_AttentionHeatmap, AAI_EditSheet, AAI_LoudnessStrip]

@@ -118,6 +118,12 @@ def plan(source, targets: list, settings: EditSettings, pictures: int, mask: Ten
                 "Regional prompts need the same regions in both, or a single source",
                 "Build source and target with the same nodes",
             )
+        if (widths := {cond.shape[-1] for cond, _ in (*source, *target)}) != {source[0][0].shape[-1]}:
+            raise EditError(
+                f"The words of source and target {number} have {' and '.join(map(str, sorted(widths)))} values",
+                "Both are encoded by the CLIP of one checkpoint",
+                "Connect the same CLIP to both prompts",
+            )
         for index, (cond, extra) in enumerate(target):
             partner = 0 if len(source) == 1 else index
             known_source = known_words(*source[partner], "source")

@@ -168,3 +168,8 @@ def curve(waveform: Tensor, sample_rate: int, fps: float, frames: int, mapping: 
     count = frames or max(1, math.ceil(seconds * fps - 1e-9))
     places = [min(max(round((frame / fps - 0.2) * 10), 0), len(levels) - 1) for frame in range(count)]
     return to_scale(levels[places], mapping, reference).tolist()
+
+
+def sweep(first: float, last: float, count: int) -> list[float]:
+    """`count` scales in even steps, both ends included; one is `first` alone."""
+    return torch.linspace(first, last, count, dtype=torch.float64).tolist()

@@ -89,3 +89,16 @@ def edit_sheet(images: Tensor, branches: int, prompts: list[str], scale: float |
         tiles += [to_picture(picture) for picture in sound]
         captions += ["sound"] * len(sound)
     return to_image(contact_sheet(tiles, captions, 1 + 2 * (branches - 1), SHEET_SIDE))
+
+
+def loudness_strip(images: list[Tensor], scales: list[float]) -> Tensor:
+    """Pictures from soft to loud in rows of at most eight, each with its scale (the paper's Fig. 11)."""
+    pictures = [picture for batch in images for picture in batch]
+    if len(pictures) != len(scales):
+        raise EditError(
+            f"There are {len(pictures)} pictures and {len(scales)} scales",
+            "A picture for each scale",
+            "Connect the scales that made the pictures, and a latent of one picture",
+        )
+    captions = [f"scale {scale:.2f}" for scale in scales]
+    return to_image(contact_sheet([to_picture(p) for p in pictures], captions, 8, SHEET_SIDE))

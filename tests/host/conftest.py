@@ -45,11 +45,14 @@ def _prepare(workspace, recordings):
 
 @pytest.fixture(scope="session")
 def workspace(recordings):
-    """Folders of the server under test, with the stand-in models, pictures and recordings."""
+    """Folders of the server under test, with the stand-in models, pictures and recordings; runs shorter than the demo's."""
+    from dataclasses import replace
+
     from aai_pack.devtools.server import Workspace
 
     with Workspace() as workspace:
-        workspace.stand_ins = _prepare(workspace, recordings)
+        stand_ins = _prepare(workspace, recordings)
+        workspace.stand_ins = replace(stand_ins, steps=8, resolution=64, sampler_steps=3)
         yield workspace
 
 

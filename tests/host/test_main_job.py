@@ -18,7 +18,7 @@ from safetensors import safe_open
 # Of the picture that an example saves last; sheets are as large as what they show.
 SIZES = {
     **{
-        name: (128, 128, 3)
+        name: (64, 64, 3)
         for name in ("1_sound_to_picture", "2_saved_word", "4_sound_finds_pictures", "8_breathing_with_the_sound")
     },
     "3_look_at_sound": (720, 1024, 3),

@@ -86,3 +86,10 @@ def test_edit_sheets():
     assert sheets.edit_sheet(images, 2, ["a sea", "a storm"], 1.5, torch.rand(1, 64, 64, 3)).shape[0] == 1
     with pytest.raises(EditError, match="cannot be a source"):
         sheets.edit_sheet(images[:3], 2, [], None, None)
+
+
+def test_loudness_strips():
+    strip = sheets.loudness_strip([torch.rand(1, 32, 32, 3), torch.rand(2, 32, 48, 3)], [0.0, 1.0, 2.0])
+    assert strip.shape[0] == 1 and strip.shape[2] > 3 * sheets.SHEET_SIDE
+    with pytest.raises(EditError, match="1 pictures and 2 scales"):
+        sheets.loudness_strip([torch.rand(1, 32, 32, 3)], [0.0, 1.0])
