@@ -11,7 +11,10 @@ from pathlib import Path
 
 from devtools.report import DevError, step
 
-BENCHMARKS = ("import", "stock", "fbank", "loudness", "tower", "library", "decode", "attention", "edit")
+BENCHMARKS = (
+    *("import", "stock", "fbank", "loudness", "tower", "library", "decode"),
+    *("attention", "edit", "bank", "scale", "batch"),
+)
 
 
 def run(name: str, version: str) -> dict:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import statistics
 
-from devtools.client import Client, Run
+from devtools.client import Client
 from devtools.hosts import ensure_host, ensure_recordings
 from devtools.server import Server, Workspace
 from devtools.stand_in import install
+
+from .serving import execution_seconds
 
 ROUNDS = 15
 
@@ -30,12 +32,6 @@ def stock_prompt(checkpoint: str, seed: int) -> dict:
         "5": {"class_type": "VAEDecode", "inputs": {"samples": ["4", 0], "vae": ["1", 2]}},
         "6": {"class_type": "SaveImage", "inputs": {"images": ["5", 0], "filename_prefix": "bench"}},
     }
-
-
-def execution_seconds(run: Run) -> float:
-    """What the host itself says that the prompt took, without our waiting for it."""
-    stamps = {event["type"]: event["data"].get("timestamp") for event in run.events}
-    return (stamps["execution_success"] - stamps["execution_start"]) / 1000.0
 
 
 def measure(version: str) -> dict:

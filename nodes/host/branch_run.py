@@ -74,6 +74,7 @@ class BranchRun:
         """The branch's result; a photo's own latent is handed on bit for bit, and the blend's outside is the source's."""
         if source is None:
             self._ran_source = output
+            log.info("Prompt-to-prompt %s.", self._bank.report())
             return latent.to(output) if self._photo is not None and self._photo.forces else output
         if self._photo is not None and self._photo.forces:
             output = source + (output - self._ran_source)

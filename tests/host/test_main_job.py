@@ -34,7 +34,7 @@ def example_runs(client, stand_ins):
 
 def picture(client, run) -> torch.Tensor:
     files = [file for shown in run.outputs.values() for file in shown.get("images", []) if file["type"] == "output"]
-    saved = [file for file in files if file["filename"].startswith("aai_")]
+    saved = [file for file in files if file["filename"].startswith("aai_") and file["filename"].endswith(".png")]
     return torch.from_numpy(np.asarray(Image.open(io.BytesIO(client.fetch(saved[-1])))).copy())
 
 

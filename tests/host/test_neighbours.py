@@ -12,8 +12,8 @@ import comfy.ldm.modules.attention
 import comfy.model_patcher
 import comfy.ops
 import comfy.samplers
-import comfy_extras.nodes_easycache as easycache
 import comfy_extras.nodes_custom_sampler as custom
+import comfy_extras.nodes_easycache as easycache
 import comfy_extras.nodes_freelunch as freelunch
 import comfy_extras.nodes_hypertile as hypertile
 import comfy_extras.nodes_pag as pag

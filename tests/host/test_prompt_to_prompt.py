@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -10,6 +12,7 @@ from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.errors import EditError
 from aai_pack.nodes.host import edits, prompt_to_prompt
 from aai_pack.nodes.host import text as prompts
+from aai_pack.nodes.host.bank import Call
 from aai_pack.nodes.host.latents import branch_latent
 from aai_pack.tests.host import micro
 
@@ -223,7 +226,27 @@ def test_a_failure_leaves_nothing_behind(models, when):
             prompt_to_prompt.patched(models[0]), torch.zeros(2, 4, 8, 12), STEPS, 5.0, "euler", "normal", planned,
             encode(models, "blurry"), latent["samples"], callback=callback, disable_pbar=True, seed=0,
         )  # fmt: skip
+    assert not kept_calls(), "the source's attention is freed"
     assert torch.equal(before, alone(models, SOURCE))
+
+
+def kept_calls() -> list:
+    """What any bank still holds."""
+    gc.collect()
+    return [thing for thing in gc.get_objects() if type(thing) is Call]
+
+
+def test_a_run_leaves_no_memory_behind(models):
+    for memory in ("device", "ram", "recompute"):
+        edit(models, SOURCE, [TARGET], memory=memory)
+        assert not kept_calls()
+
+
+def test_empty_prompts(models):
+    for source, target in (("", TARGET), (SOURCE, ""), ("", "")):
+        results = edit(models, source, [target])
+        assert torch.equal(results[0], alone(models, source))
+        assert bool(torch.isfinite(results[1]).all())
 
 
 def test_progress_is_that_of_one_long_run(models):

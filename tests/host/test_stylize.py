@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
 import folder_paths
 import numpy as np
+import psutil
 import pytest
 import torch
 from aai_pack.aai_models.errors import EditError
@@ -136,3 +138,45 @@ def test_refusals(models, photos, tmp_path):
         run(models, tmp_path / "empty", "none")
     with pytest.raises(ValueError, match="There is no folder"):
         run(models, tmp_path / "missing", "none")
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(500, marks=pytest.mark.slow)])
+def test_a_long_batch_needs_no_more_memory(models, tmp_path, count, monkeypatch):
+    """What the process holds after a third of the pictures is what it holds at the end."""
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"{number:03}.png")
+    process, held = psutil.Process(), []
+
+    def note(text):
+        gc.collect()
+        held.append(process.memory_info().rss / 2**20)
+
+    monkeypatch.setattr(batches, "tell", note)
+    run(models, tmp_path, f"long-{count}", steps=1, longest_side=64)
+    assert len(made(f"long-{count}")) == count
+    assert held[-1] - held[count // 3] < 60, "megabytes"
+
+
+def test_a_disk_that_fails_in_the_middle(models, photos, monkeypatch):
+    """The folder becomes unwritable after the second picture; what is finished stays and the batch goes on later."""
+    folder = Path(folder_paths.get_output_directory()) / "failing"
+    aside, told = folder.with_name("failing-aside"), []
+
+    def break_the_disk(text):
+        told.append(text)
+        if len(made("failing")) == 2:
+            folder.rename(aside)
+            folder.write_text("no folder")
+
+    monkeypatch.setattr(batches, "tell", break_the_disk)
+    with pytest.raises(EditError, match="Free some space"):
+        run(models, photos, "failing")
+    monkeypatch.undo()
+    folder.unlink()
+    aside.rename(folder)
+    finished = made("failing")
+    assert len(finished) == 2
+    run(models, photos, "failing")
+    after = made("failing")
+    assert len(after) == 4 and all(after[name] == time for name, time in finished.items())

@@ -1,0 +1,29 @@
+"""Where the source's attention is kept, and what that costs, at three sizes of pictures."""
+
+from __future__ import annotations
+
+import re
+
+from .bench_edit import edited
+from .serving import served
+
+SIDES, STEPS = (512, 768, 1024), 2
+KEPT = re.compile(r"keeps ([0-9.]+) MB of the source's attention a step")
+
+
+def measure(version: str) -> dict:
+    rows = []
+    with served(version) as at:
+        at.seconds(edited(at, 1, 0, 64, 1))  # loads the models
+        for side in SIDES:
+            for place in ("device", "ram", "recompute"):
+                seconds = at.seconds(edited(at, 1, side, side, STEPS, place))
+                kept = KEPT.findall(at.server.tail(400))
+                size = "0" if place == "recompute" else kept[-1]
+                rows.append([str(side), place, size, f"{seconds:.1f}"])
+    return {
+        "title": f"bank: a source and an edit on ComfyUI {version}, {STEPS} steps, four transformers of 320 channels",
+        "columns": ["px", "kept", "MB a step", "seconds in all"],
+        "rows": rows,
+        "goal": "a table: keeping costs memory, computing again costs time",
+    }
