@@ -1,11 +1,12 @@
-"""Writes the files that follow from a running server's node list: the editor's example workflows, the schema snapshot."""
+"""Writes the files that follow from a running server's node list: the editor's example workflows and
+subgraphs, the schema snapshot."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from . import schema, workflows
+from . import blueprints, schema, workflows
 from .client import Client
 from .hosts import ensure_host
 from .report import DevError
@@ -21,6 +22,7 @@ def main() -> int:
             object_info = Client(server.url).get("/object_info")
         schema.write_snapshot(object_info)
         workflows.write_editor_copies(object_info)
+        blueprints.write_all(object_info)
     except DevError as error:
         print(f"dev.py generate: {error}", file=sys.stderr)
         return 1
