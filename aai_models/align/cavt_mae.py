@@ -94,7 +94,8 @@ class PatchEmbed(nn.Module):
         self.proj = operations.Conv2d(channels, dim, kernel_size=patch, stride=patch, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)  # (B, rows * columns, D)
+        # In one piece: the residual stream keeps this layout through every block.
+        return self.proj(x).flatten(2).transpose(1, 2).contiguous()  # (B, rows * columns, D)
 
 
 def sincos_position_embedding(dim: int, rows: int, columns: int) -> Tensor:

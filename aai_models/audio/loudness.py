@@ -84,16 +84,25 @@ def step_energy(waveform: Tensor, sample_rate: int) -> Tensor:
 
     The last step may be shorter. Step k begins at sample round(k * sample_rate / 10).
     """
-    k_filter = BlockFilter(k_weighting(sample_rate))
+    k_filter = BlockFilter(k_weighting(sample_rate), torch.float32)
     state = torch.zeros(waveform.shape[0] * waveform.shape[1], k_filter.order, dtype=torch.float64)
     edges = _edges(waveform.shape[-1], sample_rate)
     energies = []
     for first in range(0, len(edges) - 1, CHUNK):
         part = edges[first : first + CHUNK + 1]
-        chunk = waveform[..., part[0] : part[-1]].reshape(-1, part[-1] - part[0]).double()
+        chunk = waveform[..., part[0] : part[-1]].reshape(-1, part[-1] - part[0]).float()
         filtered, state = k_filter(chunk, state)
-        energies.append(np.add.reduceat(filtered.square_().numpy(), part[:-1] - part[0], axis=-1))
-    return torch.from_numpy(np.concatenate(energies, axis=-1)).reshape(*waveform.shape[:2], -1)
+        energies.append(_sums_of_squares(filtered, part - part[0]))
+    return torch.cat(energies, dim=-1).reshape(*waveform.shape[:2], -1)
+
+
+def _sums_of_squares(signal: Tensor, edges: np.ndarray) -> Tensor:
+    """(R, T) -> (R, steps) float64 between the edges."""
+    lengths = np.diff(edges)
+    if (lengths == lengths[0]).all():
+        steps = signal.unflatten(-1, (len(lengths), int(lengths[0])))
+        return torch.linalg.vecdot(steps, steps).double()
+    return torch.from_numpy(np.add.reduceat(signal.double().square_().numpy(), edges[:-1], axis=-1))
 
 
 def k_weighting(sample_rate: int) -> np.ndarray:

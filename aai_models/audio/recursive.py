@@ -12,17 +12,18 @@ GROUP = 128  # blocks whose states are carried on together
 
 
 class BlockFilter:
-    """A cascade of second-order sections in float64.
+    """A cascade of second-order sections.
 
     Within a block the output is a matrix product of its samples (the impulse response) and of the state that the block
-    begins with; from block to block only the state is carried on, and that for many groups of blocks at a time.
+    begins with; from block to block only the state is carried on, in float64, and that for many groups of blocks at a
+    time. Errors of the products do not add up, so that float32 is enough for what is heard.
     """
 
-    def __init__(self, sections: np.ndarray):
-        """`sections`: (n, 6) as SciPy's `sos`; n = 0 changes nothing."""
+    def __init__(self, sections: np.ndarray, dtype: torch.dtype = torch.float64):
+        """`sections`: (n, 6) as SciPy's `sos`; n = 0 changes nothing. `dtype` of the signal and of the products."""
         from scipy.signal import sosfilt
 
-        self.order = 2 * len(sections)
+        self.order, self._dtype = 2 * len(sections), dtype
         if not self.order:
             return
         states = np.eye(self.order).reshape(self.order, len(sections), 2).transpose(1, 0, 2)  # (n, order, 2)
@@ -32,8 +33,8 @@ class BlockFilter:
         def flat(final: np.ndarray) -> Tensor:  # (n, rows, 2) -> (rows, order)
             return torch.from_numpy(final.transpose(1, 0, 2).reshape(final.shape[1], self.order).copy())
 
-        self._by_state, self._by_sample = torch.from_numpy(by_state), torch.from_numpy(by_sample)
-        self._after_state, self._after_sample = flat(after_state), flat(after_sample)
+        self._by_state, self._by_sample = (torch.from_numpy(m).to(dtype) for m in (by_state, by_sample))
+        self._after_state, self._after_sample = flat(after_state), flat(after_sample).to(dtype)
         self._sections = sections
         powers = [torch.eye(self.order, dtype=torch.float64)]
         for _ in range(GROUP):
@@ -41,7 +42,7 @@ class BlockFilter:
         self._after_blocks = torch.stack(powers)  # (GROUP + 1, order, order): what so many blocks of silence leave
 
     def __call__(self, signal: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, T) float64 and the state (R, order) before it -> the filtered (R, T), the state after its last sample."""
+        """(R, T) and the state (R, order) float64 before it -> the filtered (R, T), the state after its last sample."""
         if not self.order:
             return signal, state
         rows, samples = signal.shape
@@ -49,8 +50,9 @@ class BlockFilter:
         if not whole:
             return self._one_by_one(signal, state)
         blocks = signal[:, :whole].reshape(-1, BLOCK)
-        before, state = self._states((blocks @ self._after_sample).view(rows, -1, self.order), state)
-        filtered = torch.addmm(before.view(-1, self.order) @ self._by_state, blocks, self._by_sample).view(rows, whole)
+        before, state = self._states((blocks @ self._after_sample).view(rows, -1, self.order).double(), state)
+        from_state = before.view(-1, self.order).to(self._dtype) @ self._by_state
+        filtered = torch.addmm(from_state, blocks, self._by_sample).view(rows, whole)
         if samples > whole:
             rest, state = self._one_by_one(signal[:, whole:], state)
             filtered = torch.cat([filtered, rest], dim=1)
@@ -80,5 +82,5 @@ class BlockFilter:
 
         rows = signal.shape[0]
         initial = state.numpy().reshape(rows, -1, 2).transpose(1, 0, 2)
-        filtered, final = sosfilt(self._sections, signal.numpy(), axis=-1, zi=initial)
-        return torch.from_numpy(filtered), torch.from_numpy(final.transpose(1, 0, 2).reshape(rows, -1).copy())
+        filtered, final = sosfilt(self._sections, signal.double().numpy(), axis=-1, zi=initial)
+        return torch.from_numpy(filtered).to(self._dtype), torch.from_numpy(final.transpose(1, 0, 2).reshape(rows, -1).copy())
