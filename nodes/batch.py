@@ -7,8 +7,9 @@ from comfy_api.latest import io
 from ..aai_models.adapt.token import AudioToken
 from .host import photo
 from .host.folders import folder_fingerprint
-from .host.stylize import SAMPLERS, SCHEDULERS, StylizeConfig, stylize
-from .host.types import AudioTokenType, expect
+from .host.sound_files import sound_files, sounds_fingerprint
+from .host.stylize import SAMPLERS, SCHEDULERS, StylizeConfig, name_words, stylize
+from .host.types import AudioTokenType, CAVTModel, expect
 from .inject import CATEGORY
 
 PERCENT = {"min": 0.0, "max": 1.0, "step": 0.01}
@@ -80,6 +81,24 @@ class AAI_BatchStylize(io.ComfyNode):
                 io.String.Input(
                     "saved_words", default="", optional=True, tooltip="Names of saved words, separated by commas."
                 ),
+                io.String.Input(
+                    "sounds",
+                    default="",
+                    optional=True,
+                    tooltip="A folder of recordings, each of which becomes a word without training: a whole path, or a "
+                    "name inside ComfyUI's input folder.",
+                ),
+                CAVTModel.Input(
+                    "cavt", optional=True, tooltip="For a folder of sounds: the encoder, from Load CAVT-MAE."
+                ),
+                io.Int.Input(
+                    "vocabulary",
+                    default=0,
+                    min=0,
+                    max=100000,
+                    optional=True,
+                    tooltip="For a folder of sounds: as in Word from Sound.",
+                ),
             ],
             outputs=[
                 io.Image.Output("sheet", display_name="sheet", tooltip="A contact sheet of the first 64 pictures."),
@@ -90,18 +109,24 @@ class AAI_BatchStylize(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder=None, **_):
-        # Lists of one, as all inputs of this node. A batch is asked again each time its photos changed.
-        return folder_fingerprint(folder[0] if isinstance(folder, list) else folder)
+    def fingerprint_inputs(cls, folder=None, sounds=None, **_):
+        # Lists of one, as all inputs of this node. A batch is asked again each time its photos or sounds changed.
+        photos, recordings = (value[0] if isinstance(value, list) else value for value in (folder, sounds))
+        return folder_fingerprint(photos) + sounds_fingerprint(recordings)
 
     @classmethod
-    def execute(cls, audio_token=None, saved_words=None, **lists) -> io.NodeOutput:
+    def execute(
+        cls, audio_token=None, saved_words=None, sounds=None, cavt=None, vocabulary=None, **lists
+    ) -> io.NodeOutput:
         one = {name: values[0] for name, values in lists.items()}
         tokens = [expect(token, AudioToken, "audio_token", "Train Audio Token") for token in audio_token or []]
         names = [name.strip() for text in saved_words or [] for name in text.split(",") if name.strip()]
+        recordings = {}
+        for folder in filter(str.strip, sounds or []):
+            recordings |= sound_files(folder, (cavt or [None])[0], one["clip"], (vocabulary or [0])[0])
         shared = {name: one.pop(name) for name in ("model", "clip", "vae", "folder", "output", "scales", "plan_only")}
         config = StylizeConfig(sampler=one.pop("sampler_name"), **one)
-        batch = stylize(tokens=tokens, names=names, config=config, **shared)
+        batch = stylize(words=name_words(tokens, names, recordings), config=config, **shared)
         return io.NodeOutput(batch.sheet, batch.report, ui={"text": [batch.report]})
 
 

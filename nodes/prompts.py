@@ -120,4 +120,37 @@ class AAI_LoudnessSweep(io.ComfyNode):
         return io.NodeOutput(loudness.sweep(first, last, count))
 
 
-NODES = [AAI_PromptBuilder, AAI_LoudnessCurve, AAI_LoudnessSweep]
+class AAI_ScaleList(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_ScaleList",
+            display_name="Scales from Numbers",
+            category=CATEGORY,
+            description="Takes the list of numbers of an audio-reactive or scheduling pack, of whatever kind, as scales.",
+            is_input_list=True,
+            inputs=[
+                io.Float.Input(
+                    "values", force_input=True, tooltip="Numbers: a list of the host, or one wire that carries a list."
+                ),
+                io.Float.Input("low", default=0.0, min=0.0, max=2.0, step=0.05, tooltip="The softest scale."),
+                io.Float.Input("high", default=2.0, min=0.0, max=2.0, step=0.05, tooltip="The loudest scale."),
+                io.Boolean.Input(
+                    "stretch",
+                    default=True,
+                    tooltip="On: the smallest number becomes `low`, the largest `high`. Off: numbers are scales already.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output(
+                    "scales", display_name="scales", is_output_list=True, tooltip="To `scale` of Loudness Scale."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, values, low, high, stretch) -> io.NodeOutput:
+        return io.NodeOutput(loudness.scales_of_numbers(values, low[0], high[0], stretch[0]))
+
+
+NODES = [AAI_PromptBuilder, AAI_LoudnessCurve, AAI_LoudnessSweep, AAI_ScaleList]

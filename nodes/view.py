@@ -103,17 +103,23 @@ class AAI_EditSheet(io.ComfyNode):
                 ),
                 io.Float.Input("scale", optional=True, force_input=True, tooltip="From Loudness Scale, to be shown."),
                 io.Audio.Input("audio", optional=True, tooltip="The sound, drawn beside the pictures."),
+                WordMapsType.Input(
+                    "word_maps",
+                    optional=True,
+                    tooltip="From Watch Words: where the watched words acted, beside each edit.",
+                ),
             ],
             outputs=[io.Image.Output("sheet", display_name="sheet", tooltip="One picture.")],
         )
 
     @classmethod
-    def execute(cls, image, edits, captions, scale=None, audio=None) -> io.NodeOutput:
+    def execute(cls, image, edits, captions, scale=None, audio=None, word_maps=None) -> io.NodeOutput:
         sound = None
         if audio is not None:
             sound = torch.cat([pictures.to_image(p) for p in draw_overview(*as_waveform(audio), 640, 640)])
         lines = [line.strip() for line in captions.splitlines() if line.strip()]
-        return io.NodeOutput(sheets.edit_sheet(image, 1 + edits, lines, scale, sound))
+        maps = None if word_maps is None else expect(word_maps, WordMaps, "word_maps", "Watch Words")
+        return io.NodeOutput(sheets.edit_sheet(image, 1 + edits, lines, scale, sound, maps))
 
 
 class AAI_LoudnessStrip(io.ComfyNode):

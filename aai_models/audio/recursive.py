@@ -83,4 +83,6 @@ class BlockFilter:
         rows = signal.shape[0]
         initial = state.numpy().reshape(rows, -1, 2).transpose(1, 0, 2)
         filtered, final = sosfilt(self._sections, signal.double().numpy(), axis=-1, zi=initial)
-        return torch.from_numpy(filtered).to(self._dtype), torch.from_numpy(final.transpose(1, 0, 2).reshape(rows, -1).copy())
+        return torch.from_numpy(filtered).to(self._dtype), torch.from_numpy(
+            final.transpose(1, 0, 2).reshape(rows, -1).copy()
+        )

@@ -54,26 +54,34 @@ def plan_jobs(photos: dict[Path, str], sounds: dict[str, str], scales: list[floa
             f"A batch makes 1 to {MOST_JOBS}",
             "Connect at least one of each" if not count else "Divide the folder",
         )
-    names = _distinct_names(list(photos))
+    names, spoken = _distinct_names(list(photos)), _distinct([(sound, sound) for sound in sounds])
     jobs = []
     for (photo, content), (sound, word), scale in product(photos.items(), sounds.items(), scales):
         described = json.dumps([content, word, scale, settings], sort_keys=True)
         identity = hashlib.sha256(described.encode()).hexdigest()
-        jobs.append(Job(photo, sound, scale, f"{names[photo]}__{_plain(sound)}__x{scale:.2f}.png", identity))
+        jobs.append(Job(photo, sound, scale, f"{names[photo]}__{spoken[sound]}__x{scale:.2f}.png", identity))
     return jobs
 
 
 def _distinct_names(photos: list[Path]) -> dict[Path, str]:
-    """A name for each photo; those of one stem keep their suffix, and a number where that is not enough."""
-    names: dict[Path, str] = {}
+    """A name for each photo; those of one stem keep their suffix."""
     stems = [_plain(photo.stem).casefold() for photo in photos]
-    for photo, stem in zip(photos, stems, strict=True):
-        name = _plain(photo.stem) if stems.count(stem) == 1 else _plain(f"{photo.stem}_{photo.suffix.lstrip('.')}")
+    wanted = [
+        (photo, photo.stem if stems.count(stem) == 1 else f"{photo.stem}_{photo.suffix.lstrip('.')}")
+        for photo, stem in zip(photos, stems, strict=True)
+    ]
+    return _distinct(wanted)
+
+
+def _distinct(wanted: list[tuple]) -> dict:
+    """Keys with the names that they would have -> names for files, with a number where two would be one."""
+    names: dict = {}
+    for key, name in wanted:
         taken, number = {used.casefold() for used in names.values()}, 2
-        free = name
+        free = name = _plain(name)
         while free.casefold() in taken:
             free, number = f"{name}-{number}", number + 1
-        names[photo] = free
+        names[key] = free
     return names
 
 

@@ -173,3 +173,36 @@ def curve(waveform: Tensor, sample_rate: int, fps: float, frames: int, mapping: 
 def sweep(first: float, last: float, count: int) -> list[float]:
     """`count` scales in even steps, both ends included; one is `first` alone."""
     return torch.linspace(first, last, count, dtype=torch.float64).tolist()
+
+
+def scales_of_numbers(values, low: float, high: float, stretch: bool) -> list[float]:
+    """Numbers in lists, tensors or arrays of any depth -> scales in [low, high]; equal ones stretch to the middle.
+
+    Raises `EditError` for what are no numbers, and for `low` above `high`.
+    """
+    if low > high:
+        raise EditError(f"low is {low:g} and high {high:g}", "low is the smaller one", "Exchange them")
+    numbers = torch.tensor(list(_flat(values)), dtype=torch.float64)
+    if not numbers.numel() or not bool(numbers.isfinite().all()):
+        raise EditError(
+            "The values hold no numbers" if not numbers.numel() else "Some of the values are not numbers",
+            "A list of finite numbers",
+            "Look at what is connected to `values`",
+        )
+    if stretch:
+        span = numbers.max() - numbers.min()
+        share = (numbers - numbers.min()) / span if span > 0 else torch.full_like(numbers, 0.5)
+        numbers = low + share * (high - low)
+    return numbers.clamp(low, high).tolist()
+
+
+def _flat(values):
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, (list, tuple)):
+        for value in values:
+            yield from _flat(value)
+    elif isinstance(values, (int, float)):
+        yield float(values)
+    else:
+        raise EditError(f"The values hold a {type(values).__name__}", "A list of numbers", "Reconnect `values`")

@@ -13,6 +13,7 @@ from .pictures import to_image, to_picture
 from .watch import WordMaps, to_size
 
 SHEET_SIDE = 320
+HEAT_STRENGTH = 0.8  # of a heat map on an edit sheet
 
 
 def overlay(picture: Image.Image, values: np.ndarray, strength: float) -> Image.Image:
@@ -67,8 +68,15 @@ def _for_pictures(average: Tensor, images: Tensor) -> Tensor:
     return average
 
 
-def edit_sheet(images: Tensor, branches: int, prompts: list[str], scale: float | None, sound: Tensor | None) -> Tensor:
-    """Source and edits (branches*B, H, W, C) -> a sheet: source, edit, difference for each; the sound below."""
+def edit_sheet(
+    images: Tensor,
+    branches: int,
+    prompts: list[str],
+    scale: float | None,
+    sound: Tensor | None,
+    maps: WordMaps | None = None,
+) -> Tensor:
+    """Source and edits (branches*B, H, W, C) -> a sheet: source, edit, difference and word map of each; the sound below."""
     if branches < 2 or images.shape[0] % branches:
         raise EditError(
             f"{images.shape[0]} pictures cannot be a source and {branches - 1} edits",
@@ -77,6 +85,8 @@ def edit_sheet(images: Tensor, branches: int, prompts: list[str], scale: float |
         )
     groups = images.chunk(branches)
     tiles, captions = [], []
+    acted = None if maps is None else to_size(_for_pictures(maps.average(), images), *images.shape[1:3]).amax(dim=1)
+    heats = [None] * branches if acted is None else acted.chunk(branches)  # (B, H, W) each
     for index, source in enumerate(groups[0]):
         tiles.append(to_picture(source))
         captions.append(prompts[0] if prompts else "source")
@@ -85,10 +95,14 @@ def edit_sheet(images: Tensor, branches: int, prompts: list[str], scale: float |
             tiles += [to_picture(group[index]), to_picture(difference * 2)]
             name = prompts[number] if number < len(prompts) else f"edit {number}"
             captions += [name if scale is None else f"{name}  (scale {scale:.2f})", "difference x 2"]
+            if maps is not None:
+                tiles.append(overlay(to_picture(group[index]), heats[number][index].numpy(), HEAT_STRENGTH))
+                captions.append(", ".join(maps.words))
     if sound is not None:
         tiles += [to_picture(picture) for picture in sound]
         captions += ["sound"] * len(sound)
-    return to_image(contact_sheet(tiles, captions, 1 + 2 * (branches - 1), SHEET_SIDE))
+    columns = 1 + (2 if maps is None else 3) * (branches - 1)
+    return to_image(contact_sheet(tiles, captions, columns, SHEET_SIDE))
 
 
 def loudness_strip(images: list[Tensor], scales: list[float]) -> Tensor:

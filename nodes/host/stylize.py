@@ -29,6 +29,7 @@ from . import edits, folders, loudness, photo, prompt_to_prompt
 from .latents import branch_latent
 from .messages import tell
 from .pictures import to_image, to_picture
+from .sound_files import SoundFile
 from .text import encode
 
 log = logging.getLogger(__name__)
@@ -65,14 +66,13 @@ class Batch:
     failures: dict[str, str]  # file -> reason
 
 
-def stylize(model, clip, vae, tokens: list[AudioToken], names: list[str], folder: str, scales: str, output: str,
+def stylize(model, clip, vae, words: dict[str, AudioToken | SoundFile], folder: str, scales: str, output: str,
             plan_only: bool, config: StylizeConfig) -> Batch:  # fmt: skip
     """Make what is missing of a batch. Each finished picture is recorded, so that a stopped batch goes on."""
-    words = name_tokens(tokens, names)
     target = output_folder(output)
     jobs = plan_jobs(
         _photos(folder),
-        {name: _hash_token(token) for name, token in words.items()},
+        {name: word.identity() if isinstance(word, SoundFile) else _hash_token(word) for name, word in words.items()},
         parse_scales(scales),
         {**asdict(config), "model": _model_name(model)},
     )
@@ -110,7 +110,7 @@ def _make(renderer: Renderer, job: Job, target: Path, manifest: Manifest, failur
 class Renderer:
     """Turns jobs into pictures with one model; prompts are encoded once a sound."""
 
-    def __init__(self, model, clip, vae, words: dict[str, AudioToken], config: StylizeConfig):
+    def __init__(self, model, clip, vae, words: dict[str, AudioToken | SoundFile], config: StylizeConfig):
         self._model = prompt_to_prompt.patched(loudness.patched(model))
         self._clip, self._vae, self._words, self._config = clip, vae, words, config
         self._source = photo.tagged(encode(clip, config.source_prompt, {}), config.method)
@@ -141,7 +141,9 @@ class Renderer:
 
     def _target(self, sound: str) -> list:
         if sound not in self._targets:
-            self._targets[sound] = encode(self._clip, self._config.target_prompt, {1: self._words[sound]})
+            word = self._words[sound]
+            word = word.word() if isinstance(word, SoundFile) else word
+            self._targets[sound] = encode(self._clip, self._config.target_prompt, {1: word})
         return self._targets[sound]
 
 
@@ -149,9 +151,11 @@ def _check_for_cancel(step, x0, x, total) -> None:
     mm.throw_exception_if_processing_interrupted()
 
 
-def name_tokens(tokens: list[AudioToken], names: list[str]) -> dict[str, AudioToken]:
-    """Connected words, named as the artist says or numbered, then saved words by their names."""
-    words: dict[str, AudioToken] = {f"sound-{number}": token for number, token in enumerate(tokens, start=1)}
+def name_words(
+    tokens: list[AudioToken], names: list[str], recordings: dict[str, SoundFile]
+) -> dict[str, AudioToken | SoundFile]:
+    """Connected words by number, saved words by their names, recordings by theirs; raises `EditError` for none."""
+    words: dict = {f"sound-{number}": token for number, token in enumerate(tokens, start=1)} | recordings
     for name in names:
         plain = folders.require_name(name.removeprefix("embedding:"))
         path = next((p for p in folders.token_paths(plain) if p.is_file()), None)
@@ -164,7 +168,9 @@ def name_tokens(tokens: list[AudioToken], names: list[str]) -> dict[str, AudioTo
         words[plain] = AudioToken.load(path)
     if not words:
         raise EditError(
-            "There is no sound", "At least one word acts on the photos", "Connect audio_token or name saved_words"
+            "There is no sound",
+            "At least one word acts on the photos",
+            "Connect audio_token, name saved_words, or name a folder of sounds",
         )
     return words
 

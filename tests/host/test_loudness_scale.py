@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from aai_pack.aai_models.errors import EditError
@@ -165,3 +166,29 @@ def test_mappings_of_a_sound():
 def test_a_word_that_the_prompt_does_not_hold(models):
     with pytest.raises(EditError, match="does not hold"):
         marked(models, 1.5, words="storm")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0.0, 5.0, 10.0], [[0.0, 5.0, 10.0]], [torch.tensor([0.0, 5.0, 10.0])], [np.array([[0, 5], [10, 10]])[:, :1], 10]],
+)
+def test_numbers_of_any_kind_are_scales(values):
+    scales = loudness.scales_of_numbers(values, 0.5, 1.5, stretch=True)
+    assert scales[0] == 0.5 and scales[-1] == 1.5 and len(scales) == 3
+
+
+def test_numbers_that_are_scales_already_or_all_the_same():
+    assert loudness.scales_of_numbers([-1, 0.3, 7], 0.0, 2.0, stretch=False) == [0.0, 0.3, 2.0]
+    assert loudness.scales_of_numbers([4.0, 4.0], 0.0, 2.0, stretch=True) == [1.0, 1.0]
+    assert loudness.sweep(0.0, 2.0, 5) == [0.0, 0.5, 1.0, 1.5, 2.0] and loudness.sweep(0.4, 2.0, 1) == [0.4]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([], "no numbers"), ([float("nan")], "not numbers"), (["loud"], "hold a str"), ([None], "hold a NoneType")],
+)
+def test_what_is_no_number_is_refused(values, message):
+    with pytest.raises(EditError, match=message):
+        loudness.scales_of_numbers(values, 0.0, 2.0, stretch=True)
+    with pytest.raises(EditError, match="Exchange"):
+        loudness.scales_of_numbers([1.0], 2.0, 0.0, stretch=True)

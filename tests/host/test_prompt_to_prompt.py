@@ -156,6 +156,16 @@ def test_image_to_image_and_inpainting(models):
     assert not torch.equal(target[..., 6:], source[..., 6:])
 
 
+@pytest.mark.parametrize(("height", "width"), [(7, 11), (5, 16), (1, 3)])
+def test_sides_that_halve_unevenly(models, height, width):
+    latent = empty(1, height, width)
+    source, target = edit(models, SOURCE, [TARGET], latent, cross_end=1.0, self_end=1.0, blend_words="sea")
+    assert torch.equal(source, alone(models, SOURCE, latent))
+    assert bool(torch.isfinite(target).all())
+    first, same = edit(models, SOURCE, [SOURCE], latent, cross_end=1.0, self_end=1.0, self_downsample=1)
+    assert (same - first).norm() < 1e-5 * first.norm()
+
+
 def test_prompts_of_different_lengths(models):
     long = SOURCE + " and" * 90 + " <A*>"
     for source, target in ((SOURCE, long), (long, SOURCE)):

@@ -6,15 +6,19 @@ import gc
 import json
 from pathlib import Path
 
+import comfy.ops
 import folder_paths
 import numpy as np
 import psutil
 import pytest
 import torch
+from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
 from aai_pack.aai_models.errors import EditError
+from aai_pack.nodes.host import cavt, sound_files
 from aai_pack.nodes.host import stylize as batches
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_prompt_to_prompt import alone, word
+from aai_pack.tests.sounds import write_encoded
 from PIL import Image
 
 CONFIG = {
@@ -42,11 +46,12 @@ def photos(tmp_path):
     return folder
 
 
-def run(models, photos, output: str, plan_only=False, scales="1", tokens=None, **changes):
+def run(models, photos, output: str, plan_only=False, scales="1", tokens=None, recordings=None, **changes):
     with torch.inference_mode():
         config = batches.StylizeConfig(**{**CONFIG, **changes})
         tokens = [word()] if tokens is None else tokens
-        return batches.stylize(*models, tokens, [], str(photos), scales, output, plan_only, config)
+        words = batches.name_words(tokens, [], recordings or {})
+        return batches.stylize(*models, words, str(photos), scales, output, plan_only, config)
 
 
 def made(output: str) -> dict[str, float]:
@@ -180,3 +185,49 @@ def test_a_disk_that_fails_in_the_middle(models, photos, monkeypatch):
     run(models, photos, "failing")
     after = made("failing")
     assert len(after) == 4 and all(after[name] == time for name, time in finished.items())
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    config = CAVTMAEConfig(dim=768, depth=1, mlp_dim=32, image_tokens=0)
+    return cavt.HostedCAVT(CAVTMAE(config, operations=comfy.ops.manual_cast).eval(), "small", "small")
+
+
+class TestFolderOfSounds:
+    @pytest.fixture
+    def sounds(self, tmp_path):
+        folder = tmp_path / "sounds"
+        folder.mkdir()
+        generator = torch.Generator().manual_seed(0)
+        for name in ("rain.wav", "storm.wav", "storm.flac"):
+            write_encoded(folder / name, 0.1 * torch.randn(1, 16000, generator=generator), 16000, name[-4:].strip("."))
+        (folder / "broken.mp3").write_bytes(b"no sound")
+        (folder / "notes.txt").write_text("no sound either")
+        return folder
+
+    def test_each_recording_becomes_a_word(self, models, photos, sounds, encoder):
+        words = sound_files.sound_files(str(sounds), encoder, models[1], 100)
+        assert list(words) == ["broken", "rain", "storm.flac", "storm.wav"]
+        batch = run(models, photos, "heard", tokens=[], recordings=words)
+        heard = {name.split("__")[1] for name in made("heard")}
+        assert heard == {"rain", "storm_flac", "storm_wav"}
+        assert sum("broken" in name for name in batch.failures) == 6, "each photo with the broken sound"
+        assert "broken.mp3" in next(text for name, text in batch.failures.items() if name.startswith("alpha__broken"))
+
+    def test_a_changed_recording_is_made_again(self, sounds, encoder):
+        words = sound_files.sound_files(str(sounds), encoder, None)
+        before = sound_files.sounds_fingerprint(str(sounds))
+        first = words["rain"].identity()
+        assert first == words["rain"].identity() != words["storm.wav"].identity()
+        (sounds / "rain.wav").write_bytes((sounds / "storm.wav").read_bytes() + b" ")
+        assert words["rain"].identity() != first and sound_files.sounds_fingerprint(str(sounds)) != before
+
+    def test_refusals(self, tmp_path, encoder, sounds):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(EditError, match="holds no recording"):
+            sound_files.sound_files(str(tmp_path / "empty"), encoder, None)
+        with pytest.raises(EditError, match="nothing that hears"):
+            sound_files.sound_files(str(sounds), None, None)
+        with pytest.raises(ValueError, match="There is no folder"):
+            sound_files.sound_files("missing", encoder, None)

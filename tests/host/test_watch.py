@@ -84,6 +84,11 @@ def test_sheets(models):
 def test_edit_sheets():
     images = torch.rand(4, 32, 32, 3)
     assert sheets.edit_sheet(images, 2, ["a sea", "a storm"], 1.5, torch.rand(1, 64, 64, 3)).shape[0] == 1
+    maps = watch.WordMaps(("sea",), 1, 2)
+    maps.add(0, 0, torch.rand(2, 1, 4, 4))
+    maps.add(1, 0, torch.rand(2, 1, 4, 4))
+    wider = sheets.edit_sheet(images, 2, [], None, None, maps)
+    assert wider.shape[2] > sheets.edit_sheet(images, 2, [], None, None).shape[2]
     with pytest.raises(EditError, match="cannot be a source"):
         sheets.edit_sheet(images[:3], 2, [], None, None)
 

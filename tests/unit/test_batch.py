@@ -38,6 +38,11 @@ def test_names_say_what_they_are_and_differ(photos, expected):
     assert [job.file for job in planned] == [f"{name}__rain__x1.00.png" for name in expected]
 
 
+def test_sounds_of_one_plain_name_make_files_of_their_own():
+    planned = jobs(("a.png",), ("a b", "a_b", "A_B"), (1.0,))
+    assert [job.file for job in planned] == ["a__a_b__x1.00.png", "a__a_b-2__x1.00.png", "a__A_B-3__x1.00.png"]
+
+
 def test_identities_change_with_what_the_picture_depends_on():
     plain = jobs(cfg=7)[0].identity
     assert plain == jobs(cfg=7)[0].identity != jobs(cfg=8)[0].identity
