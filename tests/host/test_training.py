@@ -86,7 +86,7 @@ def test_same_seed_same_token_other_sound_other_token(models):
 
 @pytest.mark.parametrize("dtypes", [(torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16)], ids=str)
 def test_cast_and_low_precision_weights_train(dtypes):
-    token, losses = train(micro.build(*dtypes), steps=6)
+    token, losses = train(micro.build(weights=dtypes[0], compute=dtypes[1]), steps=6)
     assert all(torch.isfinite(torch.tensor(losses)))
     assert bool(token.vectors["clip_l"].isfinite().all())
 
