@@ -1,4 +1,4 @@
-"""SD1.5-class models of the host's own classes, small enough that a training step takes a fraction of a second."""
+"""Models of the host's own classes for SD1.x, SD2.x and SDXL, so small that a training step takes a fraction of a second."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ UNET = {
     **{"use_linear_in_transformer": False, "use_temporal_resblock": False, "use_temporal_attention": False},
     "adm_in_channels": None,
 }
+LINEAR = {"use_linear_in_transformer": True}
+# Family -> class of the host, what its UNet has that SD1.5's has not, values of a head of attention (SD1.5 fixes their number).
+FAMILIES = {
+    "sd15": (comfy.supported_models.SD15, {}, None),
+    "sd2": (comfy.supported_models.SD20, {**LINEAR, "context_dim": 1024}, 16),
+    "sdxl": (
+        comfy.supported_models.SDXL,
+        {**LINEAR, "context_dim": 2048, "num_classes": "sequential", "adm_in_channels": 2816},
+        16,
+    ),
+}
+WIDTHS = {"sd15": {"clip_l": 768}, "sd2": {"clip_h": 1024}, "sdxl": {"clip_l": 768, "clip_g": 1280}}
 
 
 def fill(module: torch.nn.Module, seed: int, scale: float = 1.0) -> None:
@@ -33,17 +45,23 @@ def fill(module: torch.nn.Module, seed: int, scale: float = 1.0) -> None:
         parameter.data.copy_(value)
 
 
-def build(weights=torch.float32, compute=None, seed: int = 0):
-    """(model, clip, vae) whose weights are inference tensors, as those of loader nodes are."""
+def build(family: str = "sd15", weights=torch.float32, compute=None, seed: int = 0):
+    """(model, clip, vae) of a family, whose weights are inference tensors, as those of loader nodes are."""
+    kind, own, head = FAMILIES[family]
     with torch.inference_mode():
-        config = comfy.supported_models.SD15(dict(UNET))
+        config = kind({**UNET, **own})
+        if head:
+            config.unet_config["num_head_channels"] = head
         config.set_inference_dtype(weights, compute)
         network = config.get_model({}, "", device="cpu")
         network.diffusion_model.to(weights)
         fill(network.diffusion_model, seed)
         model = comfy.model_patcher.ModelPatcher(network, CPU, CPU)
-        options = {"clip_l_model_config": {"num_hidden_layers": 2}, "dtype": torch.float32}
+        # The host reads the layer before the last of SD2's and SDXL's text encoders and wants more than two for that.
+        layers = {"num_hidden_layers": 2 if family == "sd15" else 3}
+        options = {f"{name}_model_config": layers for name in WIDTHS[family]}
         target = config.clip_target({}) if _takes_argument(config.clip_target) else config.clip_target()
+        options["dtype"] = torch.float32
         clip = comfy.sd.CLIP(target, embedding_directory=[], tokenizer_data={}, parameters=0, model_options=options)
         fill(clip.cond_stage_model, seed + 1)
         tensors = {name: tensor.float() for name, tensor in taesd_tensors(WeightMaker(seed)).items()}
