@@ -24,6 +24,9 @@ SMALL = AdaptConfig(steps=5, learning_rate=0.02, resolution=64, evaluate_every=5
 PREDICTIONS = ("eps", "v", "v_zero_snr", "flow")
 
 
+pytestmark = pytest.mark.usefixtures("forgetful")
+
+
 @pytest.fixture(scope="module", params=sorted(micro.FAMILIES))
 def family(request):
     return request.param

@@ -20,6 +20,9 @@ from aai_pack.tests.host import micro
 QUICK = AdaptConfig(steps=12, learning_rate=0.02, resolution=64, evaluate_every=4, batch_size=2)
 
 
+pytestmark = pytest.mark.usefixtures("forgetful")
+
+
 @pytest.fixture(scope="module")
 def models():
     return micro.build()

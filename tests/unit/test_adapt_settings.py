@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from aai_pack.aai_models.adapt.checkpoint import identity
+from aai_pack.aai_models.adapt.checkpoint import identity, run_inputs, tensors_hash
 from aai_pack.aai_models.adapt.config import PRESETS, AdaptConfig, from_preset
 from aai_pack.aai_models.adapt.norms import Sphere, Stepper
 from aai_pack.aai_models.adapt.objective import Draw, NoisySample, References, diffusion_loss, draw_steps
@@ -54,6 +54,7 @@ class TestSettings:
         paper = PRESETS["paper"]
         assert (paper.mode, paper.scale, paper.norm_control) == ("sound_and_adapter", "unit", "free")
         assert (paper.timesteps, paper.prompts, paper.bridge) == ("uniform", "own", "none")
+        assert PRESETS["quality"].bridge == "auto"
         with pytest.raises(TrainingError, match="preset is 'best'"):
             from_preset("best")
 
@@ -73,7 +74,11 @@ class TestStarts:
     def test_scales(self):
         assert start(scale="clip_norm").scales == {"clip_l": 0.4, "clip_g": 0.5}
         assert start(scale="unit").scales == {"clip_l": 1.0, "clip_g": 1.0}
-        assert start(scale="raw").scales["clip_l"] == pytest.approx(math.sqrt(768))
+        raw = initial_token(feature(), WORDS, AdaptConfig(scale="raw"), norm=7.5)
+        assert raw.scales == {"clip_l": 7.5, "clip_g": 7.5}
+        assert float((raw.vectors["clip_l"] - raw.adapters["clip_l"]).norm()) == pytest.approx(7.5, rel=1e-5)
+        with pytest.raises(TrainingError, match="unit features alone"):
+            start(scale="raw")
 
     def test_the_sound_has_the_size_of_its_scale(self):
         token = start(scale="clip_norm", start="zero")
@@ -207,6 +212,12 @@ def trainer(loss, others=(), sounds=(), **changes) -> AdapterTrainer:
     return AdapterTrainer(tokens[0], draw, loss, config, others=tuple(tokens[1:]))
 
 
+def inputs_of(run: AdapterTrainer) -> dict[str, str]:
+    references = run.draw.references
+    pictures = tensors_hash([references.latents], str(references.sounds))
+    return run_inputs(run.config, run.starts, pictures, run.draw.sigmas)
+
+
 class TestTrainer:
     def test_the_sound_keeps_its_place_and_the_adapter_learns_the_rest(self):
         run = trainer(quadratic(feature(9)), steps=400)
@@ -261,7 +272,7 @@ class TestTrainer:
         assert float(loss(moved.vectors, NoisySample(None, None, None, sound=1))) < 0.05
 
     def test_identity_knows_what_decides(self):
-        same = identity(trainer(quadratic(feature(9))).inputs())
-        assert same == identity(trainer(quadratic(feature(9))).inputs())
+        same = identity(inputs_of(trainer(quadratic(feature(9)))))
+        assert same == identity(inputs_of(trainer(quadratic(feature(9)))))
         for changes in ({"seed": 1}, {"steps": 61}, {"norm_control": "renorm"}, {"sounds": (0, 1), "others": (1,)}):
-            assert identity(trainer(quadratic(feature(9)), **changes).inputs()) != same
+            assert identity(inputs_of(trainer(quadratic(feature(9)), **changes))) != same
