@@ -141,7 +141,7 @@ class AdapterTrainer:
             return True
         self.rewind()
         self.loss_scale = scale / LOSS_SCALE_STEP
-        if self.loss_scale < 1.0:
+        if self.loss_scale <= 1.0:
             self._stop_at(math.nan)
         return False
 

@@ -41,16 +41,19 @@ class Need:
 class _Count:
     """What autograd keeps, by the block that made it; the same storage counts once."""
 
-    known: set[int]  # storages of the weights
+    known: dict[int, object]  # storages of the weights, and those counted; held, so that no address comes twice
+    shapes: set[tuple[int, ...]]  # of the weights: convolutions get images of their own
     blocks: dict[int, int] = field(default_factory=dict)
-    inputs: dict[int, int] = field(default_factory=dict)
+    inputs: dict[int, int] = field(default_factory=dict)  # of the blocks, by storage
+    held: list = field(default_factory=list)
     outside: int = 0
     current: int | None = None
 
     def pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in self.known:
-            self.known.add(storage._cdata)
+        weight = tensor.grad_fn is None and tuple(tensor.shape) in self.shapes
+        if storage._cdata not in self.known and not weight:
+            self.known[storage._cdata] = storage
             if self.current is None:
                 self.outside += storage.nbytes()
             else:
@@ -59,7 +62,9 @@ class _Count:
 
     def enter(self, module: nn.Module, args) -> None:
         self.current = id(module)
-        self.inputs[self.current] = sum(a.nbytes for a in args if isinstance(a, Tensor))
+        storages = [a.untyped_storage() for a in args if isinstance(a, Tensor)]
+        self.held += storages
+        self.inputs |= {storage._cdata: storage.nbytes() for storage in storages}
 
     def leave(self, module: nn.Module, args, output) -> None:
         self.current = None
@@ -76,8 +81,10 @@ def needs(diffusion, loss: DiffusionLoss, vectors: dict[str, Tensor], sample: No
     handles, network = [], diffusion.model.diffusion_model
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            weights = [t for module in loss.modules for t in (*module.parameters(), *module.buffers())]
-            count = _Count({mode.from_tensor(t).untyped_storage()._cdata for t in weights})
+            # Kept while it lasts: the mode forgets a weight's image, and makes another, once nobody holds it.
+            images = [mode.from_tensor(t) for m in loss.modules for t in (*m.parameters(), *m.buffers())]
+            shapes = {tuple(image.shape) for image in images if image.ndim > 1}
+            count = _Count({image.untyped_storage()._cdata: image for image in images}, shapes)
             for module in blocks(network):
                 handles.append(module.register_forward_pre_hook(count.enter))
                 handles.append(module.register_forward_hook(count.leave, always_call=True))

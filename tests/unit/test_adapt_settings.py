@@ -203,13 +203,13 @@ def quadratic(target: torch.Tensor, fails_after: float = math.inf):
     return loss
 
 
-def trainer(loss, others=(), sounds=(), **changes) -> AdapterTrainer:
+def trainer(loss, others=(), sounds=(), loss_scale=1.0, **changes) -> AdapterTrainer:
     config = AdaptConfig(**{"steps": 60, "learning_rate": 0.02, "evaluate_every": 5, **changes})
     words = {"clip_l": WORDS["clip_l"]}
     tokens = [initial_token(feature(seed), words, config) for seed in (0, *others)]
     references = References(torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1)), sounds=sounds)
     draw = Draw(references, torch.linspace(0.1, 10, 100), training_prompts(config))
-    return AdapterTrainer(tokens[0], draw, loss, config, others=tuple(tokens[1:]))
+    return AdapterTrainer(tokens[0], draw, loss, config, others=tuple(tokens[1:]), loss_scale=loss_scale)
 
 
 def inputs_of(run: AdapterTrainer) -> dict[str, str]:
@@ -276,3 +276,45 @@ class TestTrainer:
         assert same == identity(inputs_of(trainer(quadratic(feature(9)))))
         for changes in ({"seed": 1}, {"steps": 61}, {"norm_control": "renorm"}, {"sounds": (0, 1), "others": (1,)}):
             assert identity(inputs_of(trainer(quadratic(feature(9)), **changes))) != same
+
+
+class TestLossScale:
+    def test_it_changes_nothing_where_numbers_have_room(self):
+        plain, scaled = trainer(quadratic(feature(9))), trainer(quadratic(feature(9)), loss_scale=4096.0)
+        assert torch.equal(plain.run(lambda _: None).vectors["clip_l"], scaled.run(lambda _: None).vectors["clip_l"])
+
+    def test_gradients_that_overflow_lower_it_and_cost_no_step(self):
+        class Narrow(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx, slope):  # as numbers of fp16 do
+                return torch.where(slope.abs() > 500.0, torch.inf, slope)
+
+        def loss(vectors, sample):
+            return (Narrow.apply(vectors["clip_l"]) - feature(9)).square().sum()
+
+        expected = trainer(quadratic(feature(9))).run(lambda _: None)
+        run = trainer(loss, loss_scale=65536.0)
+        token = run.run(lambda _: None)
+        assert run.step == 60 and run.loss_scale < 65536.0
+        assert torch.allclose(token.vectors["clip_l"], expected.vectors["clip_l"], atol=1e-6)
+
+    def test_gradients_that_always_overflow_end_the_run(self):
+        class Infinite(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx, slope):
+                return slope * torch.inf
+
+        def loss(vectors, sample):
+            return Infinite.apply(vectors["clip_l"]).square().sum()
+
+        run = trainer(loss, loss_scale=4.0)
+        run.run(lambda _: None)
+        assert "nan" in run.stopped and run.step == 0
