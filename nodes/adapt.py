@@ -10,6 +10,7 @@ from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TrainingError
 from . import words
 from .host import embeddings
+from .host.plan import Sounds
 from .host.preview import Options
 from .host.training import train
 from .host.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
@@ -32,6 +33,21 @@ def group_by_sound(groups: list[list], sounds: int) -> list[list]:
             "Connect a single sound, or pictures for each",
         )
     return filled
+
+
+def gather_sounds(features: list[AudioFeature]) -> Sounds:
+    """The sounds of several features as one set; raises `TrainingError` if they are of different encoders' widths."""
+    widths = {feature.vectors.shape[-1] for feature in features}
+    if len(widths) > 1:
+        raise TrainingError(
+            f"The sounds have features of {' and '.join(map(str, sorted(widths)))} values",
+            "Sounds that share a word come from one encoder",
+            "Encode them all with the same one",
+        )
+    known = all(feature.norms for feature in features)
+    norms = tuple(norm for feature in features for norm in feature.norms) if known else ()
+    centres = tuple(feature.centre for feature in features for _ in range(feature.vectors.shape[0]))
+    return Sounds(torch.cat([feature.vectors for feature in features]), norms, centres)
 
 
 class AAI_TrainAudioToken(io.ComfyNode):
@@ -117,15 +133,17 @@ class AAI_TrainAudioToken(io.ComfyNode):
         groups = [list(references), *(list(lists.pop(name, None) or []) for name in MORE_REFERENCES)]
         one = {name: values[0] for name, values in lists.items()}
         features = [expect(f, AudioFeature, "audio_feature", "Encode Sound") for f in audio_feature]
-        sounds = torch.cat([feature.vectors for feature in features])
-        groups = group_by_sound(groups, sounds.shape[0])
+        sounds = gather_sounds(features)
+        groups = group_by_sound(groups, sounds.vectors.shape[0])
         models = [one.pop(name) for name in ("model", "clip", "vae")]
-        resume_from = one.pop("resume_from", "")
+        vision, resume_from = one.pop("clip_vision", None), one.pop("resume_from", "")
         options = Options(preview_every=one.pop("preview_every", 0))
         config = read_settings(one)
-        done = train(*models, sounds, groups, config, masks=list(masks or []), resume_from=resume_from, options=options)
+        rest = {"masks": list(masks or []), "resume_from": resume_from, "options": options, "vision": vision}
+        done = train(*models, sounds, groups, config, **rest)
         text = done.report.text()
-        return io.NodeOutput(done.token, {"loss": done.losses}, text, ui={"aai_losses": [done.losses], "text": [text]})
+        shown = {"aai_losses": [done.losses], "text": [text]}
+        return io.NodeOutput(done.token, {"loss": done.losses}, text, done.sheet, ui=shown)
 
 
 class AAI_SaveAudioToken(io.ComfyNode):

@@ -174,8 +174,8 @@ class AAI_CAVTEncode(io.ComfyNode):
         waveform, sample_rate = as_waveform(audio)
         _require_sound(waveform, sample_rate)
         lufs = tuple(integrated(waveform, sample_rate).tolist())
-        vectors = encoder.encode(waveform, sample_rate, short_clip=short_clip, long_clip=long_clip, level=level)
-        return io.NodeOutput(AudioFeature(vectors, encoder.name, lufs))
+        vectors, norms = encoder.hear(waveform, sample_rate, short_clip=short_clip, long_clip=long_clip, level=level)
+        return io.NodeOutput(AudioFeature(vectors, encoder.name, lufs, norms, encoder.centre))
 
 
 def _require_sound(waveform: torch.Tensor, sample_rate: int) -> None:

@@ -26,8 +26,8 @@ def training_options() -> list:
         _choice("scale", settings.SCALES, "Size of the sound in the word: of ordinary words, 1, or unnormalised."),
         _choice(
             "start",
-            settings.STARTS[:3],
-            "Where the learned part starts: random, zero, or at ordinary `words`.",
+            settings.STARTS,
+            "Where the learned part starts: random, zero, at ordinary `words`, or at the pictures (warm_start).",
         ),
         io.String.Input(
             "words", default="", optional=True, tooltip="Ordinary words to start from, with start = words."
@@ -83,7 +83,12 @@ def training_options() -> list:
             optional=True,
             tooltip="Name of a training in output/aai_training that this must go on from. Empty: it finds its own.",
         ),
-        _choice("bridge", settings.BRIDGES, "ridge carries the sound into the space of words first (Word from Sound)."),
+        _choice("bridge", settings.BRIDGES, "What carries the sound into the space of words (Word from Sound)."),
+        io.ClipVision.Input(
+            "clip_vision",
+            optional=True,
+            tooltip="For start = warm_start: the picture tower that belongs to the CLIP, from Load CLIP Vision.",
+        ),
     ]
 
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..aai_models.adapt.config import require_policy
 from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TokenError
 from .host import embeddings
-from .host.bridging import bridge_of, word_from_sound
+from .host.bridging import bridge_of_token, word_from_sound
 from .host.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 
 CATEGORY = "AAI/Adapt"
 
 
-def one_sound(audio_feature):
-    """The only vector of a feature, (D,); raises `TokenError` for a batch."""
+def one_sound(audio_feature) -> AudioFeature:
+    """A feature of one sound; raises `TokenError` for a batch."""
     feature = expect(audio_feature, AudioFeature, "audio_feature", "Encode Sound")
     if feature.vectors.shape[0] != 1:
         raise TokenError(
             f"There are {feature.vectors.shape[0]} sounds", "A word has one sound", "Connect a single sound"
         )
-    return feature.vectors[0]
+    return feature
 
 
 class AAI_LoadAudioToken(io.ComfyNode):
@@ -90,10 +91,11 @@ class AAI_ApplyAdapter(io.ComfyNode):
     def execute(cls, audio_token, audio_feature, audio_gain, clip=None) -> io.NodeOutput:
         token = expect(audio_token, AudioToken, "audio_token", "Train or Load Audio Token")
         feature = one_sound(audio_feature)
-        directions = None
+        vector, directions = feature.vectors[0], None
         if token.directions and clip is not None:
-            directions = bridge_of(clip).carry(feature)
-        return io.NodeOutput(token.of_sound(feature, audio_gain, directions))
+            directions = bridge_of_token(token, clip).carry(vector, feature.centre)
+        norm = feature.norms[0] if feature.norms else None
+        return io.NodeOutput(token.of_sound(vector, audio_gain, directions, norm))
 
 
 class AAI_WordFromSound(io.ComfyNode):
@@ -122,6 +124,14 @@ class AAI_WordFromSound(io.ComfyNode):
                     max=100000,
                     tooltip="Words that the bridge is built from, once for each CLIP; 0 takes all (some 20000).",
                 ),
+                io.Combo.Input(
+                    "bridge",
+                    options=["ridge", "phi"],
+                    default="ridge",
+                    optional=True,
+                    tooltip="ridge is made in seconds to minutes; phi adds a small network that is trained once for "
+                    "each CLIP. `heard` tells how well each carries words that it has not seen.",
+                ),
             ],
             outputs=[
                 AudioTokenType.Output("audio_token", display_name="AUDIO_TOKEN", tooltip="The word A*."),
@@ -134,9 +144,10 @@ class AAI_WordFromSound(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, audio_feature, audio_gain, vocabulary) -> io.NodeOutput:
+    def execute(cls, clip, audio_feature, audio_gain, vocabulary, bridge="ridge") -> io.NodeOutput:
         feature = one_sound(audio_feature)
-        token, heard = word_from_sound(clip, feature, audio_gain, vocabulary)
+        require_policy("bridge", bridge, ("ridge", "phi"))
+        token, heard = word_from_sound(clip, feature.vectors[0], audio_gain, vocabulary, bridge, feature.centre)
         return io.NodeOutput(token, heard, ui={"text": [heard]})
 
 

@@ -1,14 +1,15 @@
-"""A word without training: a linear map from where the text encoder's features come out to where its words go in.
+"""A word without training: a map from where the text encoder's features come out to where its words go in.
 
 f_a is aligned with CLIP's text feature; a prompt takes token rows. For every word of the vocabulary both are known, its
 feature x and its row y, so that ridge regression gives W with y ~ W x (method: the pack's own, after the linear form of
-Pic2Word and SEARLE). v* = s W f_a / |W f_a| is usable at once, and is where training can start.
+Pic2Word and SEARLE). v* = s W f_a / |W f_a| is usable at once, and is where training can start. `phi` adds what a small
+network finds beyond the linear map.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,10 +21,23 @@ from torch import Tensor
 from ..errors import TokenError
 from ..files import write_atomically
 
-FORMAT = "aai-bridge-1"
+FORMAT = "aai-bridge-2"
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the ridge, times the mean eigenvalue of the features' covariance
-HELD_OUT = 0.05  # share of the words that choose the strength and give the report
+HELD_OUT = 0.05  # share of the words that take no part in the fit
 MIN_WORDS = 64
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What phi adds to the ridge's answer: a network of one hidden layer."""
+
+    first: Tensor  # (D, hidden)
+    bias: Tensor  # (hidden,)
+    last: Tensor  # (hidden, width)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Centred features (..., D) -> (..., width)."""
+        return F.gelu(x @ self.first + self.bias) @ self.last
 
 
 @dataclass(frozen=True)
@@ -34,10 +48,19 @@ class Bridge:
     centres: dict[str, Tensor]  # mean row of each text encoder, key -> (width,)
     feature_centre: Tensor  # mean unit feature of the words, (D,)
     figures: dict[str, float]  # words, and for each encoder the held-out cosine and nearest-row share
+    vocabulary: str = ""  # whose words these are: a hash of the text encoder
+    residuals: dict[str, Residual] = field(default_factory=dict)  # phi: for each encoder; empty for the ridge alone
 
-    def carry(self, feature: Tensor) -> dict[str, Tensor]:
+    @property
+    def kind(self) -> str:
+        """`ridge` or `phi`."""
+        return "phi" if self.residuals else "ridge"
+
+    def carry(self, feature: Tensor, centre: Tensor | None = None) -> dict[str, Tensor]:
         """A unit feature (D,) -> unit directions in the space of words, key -> (width,).
 
+        `centre` (D,) is the mean unit feature of whatever the feature comes from. Features of sounds and of words lie
+        around different means, and what tells one from another is the way from its own; without it the words' is taken.
         Raises `TokenError` for a feature of another width.
         """
         if feature.shape[-1] != self.feature_centre.shape[-1]:
@@ -46,77 +69,136 @@ class Bridge:
                 f"The bridge of this CLIP starts from {self.feature_centre.shape[-1]}",
                 "Use an encoder that is aligned with this text encoder",
             )
-        centred = F.normalize(feature.float(), dim=-1) - self.feature_centre
-        return {key: F.normalize(centred @ w + self.centres[key], dim=-1) for key, w in self.weights.items()}
+        centred = F.normalize(feature.float(), dim=-1) - (self.feature_centre if centre is None else centre.float())
+        return {key: F.normalize(self.rows(key, centred), dim=-1) for key in self.weights}
+
+    def rows(self, key: str, centred: Tensor) -> Tensor:
+        """Centred features (..., D) -> rows of one text encoder, (..., width), in their own size."""
+        rows = centred @ self.weights[key] + self.centres[key]
+        return rows + self.residuals[key](centred) if key in self.residuals else rows
+
+    def text(self) -> list[str]:
+        """A sentence for each text encoder: how well words arrive that the bridge was not built from."""
+        lines = []
+        for key in self.weights:
+            cosine, share = self.figures[f"{key}.cosine"], self.figures[f"{key}.nearest"]
+            line = (
+                f"{key}: of {int(self.figures['words'])} words, those not used to build the bridge ({self.kind}) arrive "
+                f"with cosine {cosine:.2f}, and {100 * share:.0f} % nearest to themselves"
+            )
+            if self.residuals:
+                cosine, share = self.figures[f"{key}.ridge_cosine"], self.figures[f"{key}.ridge_nearest"]
+                line += f" (the ridge alone: {cosine:.2f}, {100 * share:.0f} %)"
+            lines.append(line + ".")
+        return lines
 
     def save(self, path: Path) -> None:
         """Write the bridge; raises `TokenError`."""
         tensors = {f"weight.{key}": w for key, w in self.weights.items()}
         tensors |= {f"centre.{key}": c for key, c in self.centres.items()} | {"feature_centre": self.feature_centre}
+        for key, residual in self.residuals.items():
+            tensors |= {f"{name}.{key}": tensor for name, tensor in vars(residual).items()}
         tensors = {name: t.contiguous() for name, t in tensors.items()}
-        header = {"format": FORMAT, "figures": json.dumps(self.figures)}
+        header = {"format": FORMAT, "figures": json.dumps(self.figures), "vocabulary": self.vocabulary}
         write_atomically(
             path, lambda temporary: save_file(tensors, temporary, metadata=header), TokenError, "10 megabytes"
         )
 
     @classmethod
-    def load(cls, path: Path) -> Bridge | None:
-        """Read a bridge that `save` wrote; None for anything else, which is then made anew."""
+    def load(cls, path: Path, vocabulary: str = "") -> Bridge | None:
+        """Read a bridge that `save` wrote for the text encoder `vocabulary`; None for anything else: make it anew."""
         try:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            if header.get("format") != FORMAT:
+            if header.get("format") != FORMAT or header.get("vocabulary") != vocabulary:
                 return None
             weights = {n.removeprefix("weight."): t for n, t in tensors.items() if n.startswith("weight.")}
-            centres = {key: tensors[f"centre.{key}"] for key in weights}
-            return cls(weights, centres, tensors["feature_centre"], json.loads(header["figures"]))
+            return cls(
+                weights,
+                {key: tensors[f"centre.{key}"] for key in weights},
+                tensors["feature_centre"],
+                json.loads(header["figures"]),
+                vocabulary,
+                {
+                    key: Residual(*(tensors[f"{name}.{key}"] for name in ("first", "bias", "last")))
+                    for key in weights
+                    if f"first.{key}" in tensors
+                },
+            )
         except (OSError, SafetensorError, ValueError, KeyError):
             return None
 
 
-def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0) -> Bridge:
-    """Fit a bridge. `features` (N, D) of N words, `rows` key -> (N, width) of the same words; float32.
+@dataclass(frozen=True)
+class Split:
+    """Words that build a bridge, words that choose among bridges, and words that judge the chosen one; indices."""
 
-    The strength of the ridge is the one with the best held-out cosine; the final map uses all words, the figures come
-    from the held-out ones. Raises `TokenError` for fewer than 64 words.
+    seen: Tensor
+    choosing: Tensor
+    judging: Tensor
+
+    @classmethod
+    def of(cls, count: int, seed: int = 0) -> Split:
+        """Split `count` words; raises `TokenError` for fewer than `MIN_WORDS`."""
+        if count < MIN_WORDS:
+            raise TokenError(
+                f"There are {count} words to learn from",
+                f"A bridge needs {MIN_WORDS}",
+                "Use a CLIP with its whole vocabulary",
+            )
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        held = max(16, int(HELD_OUT * count))
+        return cls(order[held:], order[: held // 2], order[held // 2 : held])
+
+
+class Ridges:
+    """Ridge maps of every strength from one decomposition: (X^T X + lambda I)^-1 X^T Y, X and Y centred."""
+
+    def __init__(self, x: Tensor):
+        self.mean = x.mean(0)
+        self._x = x - self.mean
+        values, self._basis = torch.linalg.eigh(self._x.T @ self._x)
+        self._values = values.clamp_min(0)
+
+    def solve(self, y: Tensor, strength: float) -> Tensor:
+        """The map to `y` (N, width); lambda is `strength` times the mean eigenvalue of X^T X."""
+        damped = self._values + strength * self._values.mean().clamp_min(1e-12)
+        return self._basis @ ((self._basis.T @ (self._x.T @ (y - y.mean(0)))) / damped[:, None])
+
+
+def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: str = "") -> Bridge:
+    """Fit a ridge bridge. `features` (N, D) of N words, `rows` key -> (N, width) of the same words; float32.
+
+    The strength is the one with the best cosine on the choosing words; the final map uses all words, the figures come
+    from the judging ones and from a map that has seen neither. Raises `TokenError` for fewer than 64 words.
     """
-    count = features.shape[0]
-    if count < MIN_WORDS:
-        raise TokenError(
-            f"There are {count} words to learn from",
-            f"A bridge needs {MIN_WORDS}",
-            "Use a CLIP with its whole vocabulary",
-        )
-    unit = F.normalize(features.double(), dim=-1)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    held, seen = order[: max(16, int(HELD_OUT * count))], order[max(16, int(HELD_OUT * count)) :]
-    weights, centres, figures = {}, {}, {"words": float(count)}
+    unit, split = F.normalize(features.double(), dim=-1), Split.of(features.shape[0], seed)
+    part, whole = Ridges(unit[split.seen]), Ridges(unit)
+    weights, centres, figures = {}, {}, {"words": float(features.shape[0])}
     for key, targets in rows.items():
         y = targets.double()
-        strength, cosine, nearest = max(
-            (_judge(unit, y, seen, held, strength) for strength in STRENGTHS), key=lambda found: found[1]
-        )
-        weights[key] = _solve(unit - unit.mean(0), y - y.mean(0), strength).float().contiguous()
+
+        def guess(words: Tensor, strength: float, y: Tensor = y) -> Tensor:
+            seen = y[split.seen]
+            return (unit[words] - part.mean) @ part.solve(seen, strength) + seen.mean(0)
+
+        strength = max(STRENGTHS, key=lambda s: float(_cosine(guess(split.choosing, s), y[split.choosing])))
+        weights[key] = whole.solve(y, strength).float().contiguous()
         centres[key] = y.mean(0).float()
+        cosine, nearest = judge(guess(split.judging, strength), y, split.judging)
         figures |= {f"{key}.cosine": cosine, f"{key}.nearest": nearest, f"{key}.strength": strength}
-    return Bridge(weights, centres, unit.mean(0).float(), figures)
+    return Bridge(weights, centres, whole.mean.float(), figures, vocabulary)
 
 
-def _judge(x: Tensor, y: Tensor, seen: Tensor, held: Tensor, strength: float) -> tuple[float, float, float]:
-    """(strength, cosine to the true row, share of held-out words whose nearest row of all is the true one)."""
-    x_mean, y_mean = x[seen].mean(0), y[seen].mean(0)
-    guess = (x[held] - x_mean) @ _solve(x[seen] - x_mean, y[seen] - y_mean, strength) + y_mean
-    cosine = F.cosine_similarity(guess, y[held], dim=-1).mean()
-    nearest = (F.normalize(guess, dim=-1) @ F.normalize(y, dim=-1).T).argmax(-1)
-    return strength, float(cosine), float((nearest == held).double().mean())
+def judge(guesses: Tensor, rows: Tensor, words: Tensor) -> tuple[float, float]:
+    """Mean cosine of guesses (n, width) to the rows of `words`, and the share whose nearest of all rows is the true one."""
+    nearest = (F.normalize(guesses.float(), dim=-1) @ F.normalize(rows.float(), dim=-1).T).argmax(-1)
+    return float(_cosine(guesses, rows[words])), float((nearest == words).double().mean())
 
 
-def _solve(x: Tensor, y: Tensor, strength: float) -> Tensor:
-    """Ridge: (X^T X + lambda I)^-1 X^T Y with lambda = `strength` times the mean eigenvalue of X^T X."""
-    gram = x.T @ x
-    ridge = strength * gram.diagonal().mean().clamp_min(1e-12)
-    return torch.linalg.solve(gram + ridge * torch.eye(gram.shape[0], dtype=gram.dtype), x.T @ y)
+def _cosine(guesses: Tensor, rows: Tensor) -> Tensor:
+    return F.cosine_similarity(guesses, rows, dim=-1).mean()
 
 
 def nearest_words(vector: Tensor, rows: Tensor, words: list[str], count: int = 8) -> list[tuple[str, float]]:

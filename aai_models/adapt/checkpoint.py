@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ..errors import TrainingError
 from ..files import write_atomically
+from .config import AdaptConfig
+from .token import AudioToken
 from .trainer import AdapterTrainer
 
-FORMAT = "aai-training-1"
+FORMAT = "aai-training-2"
 
 
 def identity(inputs: dict[str, str]) -> str:
@@ -21,9 +25,37 @@ def identity(inputs: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def save(trainer: AdapterTrainer, inputs: dict[str, str], path: Path) -> None:
-    """Write the run as it was after its last whole step; raises `TrainingError` if the disk does not take it."""
+def run_inputs(config: AdaptConfig, starts: tuple[AudioToken, ...], pictures: str, sigmas: Tensor) -> dict[str, str]:
+    """What decides the outcome of a run besides the models, by name: each setting, and hashes of all else.
+
+    `pictures`: a hash of pictures, masks, and which sound each belongs to; `sigmas`: noise levels (T,).
+    """
+    return {
+        **{name: str(value) for name, value in asdict(config).items()},
+        "pictures": pictures,
+        "sounds": tensors_hash([token.audio_feature for token in starts]),
+        "sizes of sounds": str([sorted(token.scales.items()) for token in starts]),
+        "bridged sounds": tensors_hash([d for token in starts for _, d in sorted(token.directions.items())]),
+        "noise levels": tensors_hash([sigmas]),
+    }
+
+
+def tensors_hash(tensors: list[Tensor], text: str = "") -> str:
+    """A hash of shapes, dtypes and values, 16 hexadecimal digits."""
+    digest = hashlib.sha256(text.encode())
+    for tensor in tensors:
+        values = tensor.detach().cpu().contiguous().numpy().tobytes()
+        digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode() + values)
+    return digest.hexdigest()[:16]
+
+
+def save(trainer: AdapterTrainer, inputs: dict[str, str], path: Path, report: dict | None = None) -> None:
+    """Write the run as it was after its last whole step; raises `TrainingError` if the disk does not take it.
+
+    `report`: the figures of a run that has ended.
+    """
     tensors, record = trainer.state()
+    record["report"] = report
     header = {"format": FORMAT, "inputs": json.dumps(inputs, sort_keys=True), "record": json.dumps(record)}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_atomically(
@@ -33,6 +65,15 @@ def save(trainer: AdapterTrainer, inputs: dict[str, str], path: Path) -> None:
 
 def restore(trainer: AdapterTrainer, inputs: dict[str, str], path: Path) -> None:
     """Continue the run of a file. Raises `TrainingError` for other inputs, with the difference, and for other files."""
+    tensors, record = read(inputs, path)
+    try:
+        trainer.restore(tensors, record)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def read(inputs: dict[str, str], path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and record of a file that `save` wrote for the same inputs. Raises `TrainingError` as `restore` does."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -40,16 +81,18 @@ def restore(trainer: AdapterTrainer, inputs: dict[str, str], path: Path) -> None
         if header.get("format") != FORMAT:
             raise ValueError("it lacks the header of a training")
         before, record = json.loads(header["inputs"]), json.loads(header["record"])
-        _require_same(before, inputs, path.name)
-        trainer.restore(tensors, record)
-    except TrainingError:
-        raise
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise TrainingError(
-            f"{path.name} is not a training that can be continued ({error})",
-            "It is a file that Train Audio Token wrote into output/aai_training",
-            "Remove it, or choose another; training then begins anew",
-        ) from None
+        raise _unreadable(path, error) from None
+    _require_same(before, inputs, path.name)
+    return tensors, record
+
+
+def _unreadable(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(
+        f"{path.name} is not a training that can be continued ({error})",
+        "It is a file that Train Audio Token wrote into output/aai_training",
+        "Remove it, or choose another; training then begins anew",
+    )
 
 
 def _require_same(before: dict[str, str], now: dict[str, str], name: str) -> None:

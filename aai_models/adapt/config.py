@@ -15,7 +15,7 @@ STARTS = ("random", "zero", "words", "warm_start")
 NORM_CONTROLS = ("free", "renorm", "dti")
 TIMESTEPS = ("uniform", "stratified", "composition", "middle")
 PROMPTS = ("own", "object", "style")
-BRIDGES = ("none", "ridge")
+BRIDGES = ("none", "ridge", "phi", "auto")
 MAX_VECTORS = 8
 
 
@@ -32,7 +32,7 @@ class AdaptConfig:
     evaluate_every: int = 20  # steps between two looks at the held-out samples
     held_out: int = 4  # fixed (timestep, noise) pairs that choose the best token
     mode: str = "sound_and_adapter"  # the paper; `adapter_only` is textual inversion (Fig. 5, row 3)
-    scale: str = "clip_norm"  # s: median norm of the vocabulary, 1, or that of a layer-normalised feature
+    scale: str = "clip_norm"  # s: median norm of the vocabulary, 1, or that of the feature before it is normalised
     start: str = "random"  # f_Adapter at step 0
     words: str = ""  # ordinary words that `start` = `words` begins with
     norm_control: str = "free"  # what happens to |v*| after each step
@@ -43,7 +43,7 @@ class AdaptConfig:
     accumulation: int = 1  # evaluations of the loss in one optimiser step
     patience: int = 0  # looks without a better word after which training ends; 0: never
     smoothing: float = 0.5  # weight of earlier looks in the average that chooses the best token
-    bridge: str = "none"  # what carries f_a into the space of words
+    bridge: str = "none"  # what carries f_a into the space of words; `auto`: ridge where there is a CLIP-L
 
     def validate(self) -> None:
         """Raise `TrainingError` for settings that cannot work."""
@@ -88,10 +88,10 @@ AS_SET = "as_set"
 PRESETS = {
     # The paper's reading: unit feature, free norm, one sentence, uniform timesteps.
     "paper": AdaptConfig(steps=500, learning_rate=5e-3, scale="unit", start="random", norm_control="free"),
-    # Direction alone is learned, with what lowers the variance of a step.
+    # Begins where the bridge puts the sound and learns a direction alone, with what lowers the variance of a step.
     "quality": AdaptConfig(
         **{"steps": 400, "learning_rate": 1e-2, "batch_size": 2, "start": "zero", "norm_control": "dti"},
-        **{"timesteps": "stratified", "flip": True, "patience": 8, "held_out": 8},
+        **{"timesteps": "stratified", "flip": True, "patience": 8, "held_out": 8, "bridge": "auto"},
     ),
     # A first look.
     "quick": AdaptConfig(

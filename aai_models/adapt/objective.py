@@ -18,7 +18,6 @@ class References:
     latents: Tensor  # as the diffusion model sees them, (R, C, H, W) float32
     masks: Tensor | None = None  # what counts of each, (R, 1, H, W) in 0..1
     sounds: tuple[int, ...] = ()  # which sound each belongs to; empty: all to the first
-    digest: str = ""  # hash of the pictures themselves, where latents may differ from device to device
 
     def of_sound(self, sound: int) -> Tensor:
         """Indices of the pictures of one sound."""

@@ -19,6 +19,7 @@ class Report:
     """Figures of one training."""
 
     steps: int  # steps done
+    total: int  # steps asked for
     chosen: int  # the step of the returned token
     start_loss: float  # held-out loss at step 0
     chosen_loss: float  # held-out loss of the returned token
@@ -26,6 +27,7 @@ class Report:
     sound_share: dict[str, float]  # |s f_a| / |v*| for each text encoder
     other_sound_cosine: dict[str, float]  # between v* with this and with another sound
     stopped: str  # why it ended early, or nothing
+    bridge: tuple[str, ...] = ()  # how well the bridge carries words that it was not built from
 
     def text(self) -> str:
         """The figures in sentences."""
@@ -37,7 +39,7 @@ class Report:
         for key, share in self.sound_share.items():
             cosine = self.other_sound_cosine[key]
             lines.append(f"{key}: |s f_a| / |v*| {share:.2f}; another sound turns the word to cosine {cosine:.2f}.")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.bridge])
 
 
 def report(trainer: AdapterTrainer) -> Report:
@@ -49,6 +51,7 @@ def report(trainer: AdapterTrainer) -> Report:
     looks = dict(trainer.held_out_losses)
     return Report(
         steps=trainer.step,
+        total=trainer.config.steps,
         chosen=trainer.best_step,
         start_loss=trainer.held_out_losses[0][1],
         chosen_loss=looks[trainer.best_step],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,18 +29,19 @@ def initial_token(
     config: AdaptConfig,
     directions: Mapping[str, Tensor] | None = None,
     rows: Mapping[str, Tensor] | None = None,
+    norm: float | None = None,
 ) -> AudioToken:
     """The token before the first step.
 
     `audio_feature` (D,), unit norm. `directions`: the bridged sound, key -> (width,), unit norm. `rows`: the rows of
-    the words, or of the warm start, to begin with, key -> (m, width); vector i starts at row i modulo m.
+    the words to begin with, key -> (m, width); vector i starts at row i modulo m. `norm`: |f_a|
+    before it was normalised, for the scale `raw`. Raises `TrainingError` where something that `config` asks for is missing.
     """
     generator = torch.Generator().manual_seed(config.seed)
     adapters = {key: _adapter(key, word, config, generator, rows or {}) for key, word in sorted(words.items())}
     if config.mode == "sound_only":
         adapters = {key: torch.zeros_like(a) for key, a in adapters.items()}
-    dim = audio_feature.shape[-1]
-    scales = {key: _scale(word, dim, config) for key, word in words.items()}
+    scales = {key: _scale(word, norm, config) for key, word in words.items()}
     return AudioToken(
         audio_feature.detach().clone().float().cpu(),
         adapters,
@@ -50,11 +50,16 @@ def initial_token(
     )
 
 
-def _scale(word: WordStatistics, dim: int, config: AdaptConfig) -> float:
-    """s. The feature before it is normalised is a layer norm's output, whose norm is about the root of its width."""
+def _scale(word: WordStatistics, norm: float | None, config: AdaptConfig) -> float:
     if config.mode == "adapter_only":
         return 0.0
-    return {"clip_norm": word.norm, "unit": 1.0, "raw": math.sqrt(dim)}[config.scale]
+    if config.scale == "raw" and not norm:
+        raise TrainingError(
+            "The sound comes from an encoder that gives unit features alone",
+            "`scale` is set to raw, which takes the feature as it was before",
+            "Set `scale` to clip_norm, or encode the sound with a CAVT-MAE",
+        )
+    return {"clip_norm": word.norm, "unit": 1.0, "raw": norm}[config.scale]
 
 
 def _adapter(key: str, word: WordStatistics, config: AdaptConfig, generator, rows: Mapping[str, Tensor]) -> Tensor:
@@ -63,7 +68,7 @@ def _adapter(key: str, word: WordStatistics, config: AdaptConfig, generator, row
     if config.start == "random":
         return drawn
     # A word that is neither sound nor noise has no direction to learn along.
-    if config.start == "zero":
+    if config.start in ("zero", "warm_start"):
         return drawn if config.mode == "adapter_only" else torch.zeros_like(drawn)
     if key not in rows or not rows[key].shape[0]:
         raise TrainingError(

@@ -93,15 +93,29 @@ class AudioToken:
         feature = audio_feature.detach().clone().float()
         return replace(self, audio_feature=feature, gain=gain, directions=dict(directions or {}))
 
-    def of_sound(self, audio_feature: Tensor, gain: float, directions: dict[str, Tensor] | None = None) -> AudioToken:
-        """`with_audio` for a word that has a sound in it; raises `TokenError` for one that was learned without."""
+    def of_sound(
+        self, audio_feature: Tensor, gain: float, directions: dict[str, Tensor] | None = None, norm: float | None = None
+    ) -> AudioToken:
+        """`with_audio` for a word that has a sound in it; raises `TokenError` for one that was learned without.
+
+        `norm`: |f_a| of the new sound before it was normalised. A word of the scale `raw` takes it for s.
+        """
         if not any(self.scales.values()):
             raise TokenError(
                 "This word was learned without a sound",
                 "Only a word that was trained with its sound can take another one",
                 "Train it with `mode` set to sound_and_adapter",
             )
-        return self.with_audio(audio_feature, gain, directions)
+        token = self.with_audio(audio_feature, gain, directions)
+        if json.loads(self.metadata.get("config", "{}")).get("scale") != "raw":
+            return token
+        if not norm:
+            raise TokenError(
+                "The new sound comes from an encoder that gives unit features alone",
+                "This word has its sound in the size that the encoder gave it",
+                "Encode the sound with the encoder that the word was trained with",
+            )
+        return replace(token, scales=dict.fromkeys(token.scales, norm))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the token as a ComfyUI embedding, atomically. Raises `TokenError` if the folder cannot be written."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -18,6 +17,8 @@ from .objective import Draw, NoisySample
 from .start import WordStatistics
 from .token import AudioToken
 
+LOSS_SCALE_STEP = 4.0
+
 __all__ = ["PLACEHOLDER", "AdaptConfig", "AdapterTrainer", "WordStatistics"]
 
 
@@ -32,6 +33,8 @@ class AdapterTrainer:
         config: AdaptConfig,
         norms: dict[str, float] | None = None,  # |v*| that norm control keeps, by text encoder; s where absent
         others: tuple[AudioToken, ...] = (),  # the same start with the other sounds of the class
+        *,
+        loss_scale: float = 1.0,  # what gradients are multiplied by on their way through numbers of few bits
     ):
         config.validate()
         self.config, self._loss, self._draw = config, loss, draw
@@ -51,6 +54,7 @@ class AdapterTrainer:
         self.held_out_losses: list[tuple[int, float]] = []  # (steps done, mean held-out loss)
         self.best = self.current()
         self.best_step = 0
+        self.loss_scale = loss_scale
         self.stopped = ""  # why the run ended before its last step
         self._smoothed: list[float] = []  # held-out losses as they choose the best token
         self._drawn = self.generator.get_state()  # the generator after the last whole step
@@ -69,6 +73,16 @@ class AdapterTrainer:
     def finished(self) -> bool:
         """Whether nothing is left to train."""
         return bool(self.stopped) or self.config.mode == "sound_only" or self.step >= self.config.steps
+
+    @property
+    def draw(self) -> Draw:
+        """What is drawn from."""
+        return self._draw
+
+    @property
+    def starts(self) -> tuple[AudioToken, ...]:
+        """The token of each sound at step 0."""
+        return self._starts
 
     def run(self, on_step: Callable[[AdapterTrainer], None]) -> AudioToken:
         """Train to the end and return the best token. `on_step` is called after each step and may raise to stop."""
@@ -99,9 +113,10 @@ class AdapterTrainer:
         return sum(values) / len(values)
 
     def _train_one_step(self) -> bool:
-        """One optimiser step; False if it met a loss that is not a number, which ends the run."""
+        """One optimiser step; False if it made none: a loss that is not a number, or gradients too large for their type."""
         self.stepper.clear()
         total = 0.0
+        scale = self.loss_scale
         for _ in range(self.config.accumulation):
             sample = self._draw.sample(self.config.batch_size, self.generator)
             loss = self._loss(replace(self._starts[sample.sound], adapters=self._adapters).vectors, sample)
@@ -109,11 +124,35 @@ class AdapterTrainer:
             if not math.isfinite(total):
                 self._stop_at(total)
                 return False
-            (loss / self.config.accumulation).backward()
+            (loss * (scale / self.config.accumulation)).backward()
+        if scale != 1.0 and not self._unscale(scale):
+            return False
         self.stepper.step()
         self.losses.append(total)
         self._drawn = self.generator.get_state()
         return True
+
+    def _unscale(self, scale: float) -> bool:
+        """Bring the gradients to their size; False, and a smaller scale for the same step again, if they overflowed."""
+        gradients = [a.grad for a in self._adapters.values()]
+        if all(bool(torch.isfinite(g).all()) for g in gradients):
+            for gradient in gradients:
+                gradient.div_(scale)
+            return True
+        self.rewind()
+        self.loss_scale = scale / LOSS_SCALE_STEP
+        if self.loss_scale <= 1.0:
+            self._stop_at(math.nan)
+        return False
+
+    def rewind(self) -> None:
+        """Go back to the end of the last whole step."""
+        self.stepper.clear()
+        self.generator.set_state(self._drawn)
+
+    def example(self) -> NoisySample:
+        """A sample of the shape of a step's, drawn without moving the run."""
+        return self._draw.sample(self.config.batch_size, torch.Generator().manual_seed(0))
 
     def _stop_at(self, value: float) -> None:
         """End with the best token so far; raise `TrainingError` if there is none."""
@@ -143,6 +182,7 @@ class AdapterTrainer:
 
     def _describe(self, held_out_loss: float) -> dict[str, str]:
         return {
+            **self._starts[0].metadata,
             "config": json.dumps(asdict(self.config), sort_keys=True),
             "step": str(self.step),
             "held_out_loss": f"{held_out_loss:.6f}",
@@ -154,7 +194,7 @@ class AdapterTrainer:
         tensors |= {f"best.{key}": a.detach().clone() for key, a in self.best.adapters.items()}
         tensors |= {f"optimizer.{name}": t for name, t in self.stepper.state().items()}
         tensors |= {"generator": self._drawn.clone()}
-        names = ("losses", "held_out_losses", "best_step", "stopped", "_smoothed")
+        names = ("losses", "held_out_losses", "best_step", "stopped", "_smoothed", "loss_scale")
         return tensors, {**{name: getattr(self, name) for name in names}, "best": self.best.metadata}
 
     def restore(self, tensors: dict[str, Tensor], record: dict) -> None:
@@ -172,25 +212,5 @@ class AdapterTrainer:
         self.losses, self._smoothed = list(record["losses"]), list(record["_smoothed"])
         self.held_out_losses = [(int(step), float(value)) for step, value in record["held_out_losses"]]
         self.best_step, self.stopped = int(record["best_step"]), str(record["stopped"])
+        self.loss_scale = float(record["loss_scale"])
         self.best = replace(self._starts[0], adapters=part("best."), metadata=record["best"])
-
-    def inputs(self) -> dict[str, str]:
-        """What decides the outcome, by name: each setting, and hashes of sounds, pictures and starts."""
-        references = self._draw.references
-        pictures = references.digest or _hash([references.latents])
-        masks = "none" if references.masks is None else _hash([references.masks])
-        return {
-            **{name: str(value) for name, value in asdict(self.config).items()},
-            "pictures": _hash([], f"{pictures} {masks} {references.sounds}"),
-            "sounds": _hash([token.audio_feature for token in self._starts]),
-            "bridged sounds": _hash([d for token in self._starts for _, d in sorted(token.directions.items())]),
-            "words to start from": _hash([a for _, a in sorted(self._starts[0].adapters.items())]),
-            "noise levels": _hash([self._draw.sigmas]),
-        }
-
-
-def _hash(tensors: list[Tensor], text: str = "") -> str:
-    digest = hashlib.sha256(text.encode())
-    for tensor in tensors:
-        digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode() + tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The Align stage outside ComfyUI: `python -m aai_models.align convert|library ...`."""
+"""The Align stage outside ComfyUI: `python -m aai_models.align convert|centre|library ...`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from ..audio.decode import decode_audio
 from ..errors import ExplainedError
 from .cavt_mae import CAVTMAE
+from .centre import mean_feature, write_centre
 from .convert import DTYPES, convert, file_sha256, read_state_dict
 from .encoders import CAVTEncoder
 from .library import INDEX_NAME, Library, build
@@ -25,8 +26,15 @@ def command_convert(options) -> None:
     print(f"{options.target}: {metadata['variant']}, {metadata['dtype']}, from sha256 {metadata['sha256']}")
 
 
-def _progress(done: int, total: int) -> None:
-    print(f"\r{done} of {total} pictures", end="" if done < total else "\n", file=sys.stderr, flush=True)
+def command_centre(options) -> None:
+    encoder = CAVTEncoder(_load_encoder(options.encoder))
+    centre, count = mean_feature(options.folder, encoder.encode, lambda done, total: _progress(done, total, "sounds"))
+    write_centre(options.encoder, centre)
+    print(f"{options.encoder}: mean of {count} sounds, length {float(centre.norm()):.3f}")
+
+
+def _progress(done: int, total: int, what: str = "pictures") -> None:
+    print(f"\r{done} of {total} {what}", end="" if done < total else "\n", file=sys.stderr, flush=True)
 
 
 def command_build(options) -> None:
@@ -61,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dtype", choices=DTYPES, default="fp16")
     sub.add_argument("--audio-only", action="store_true", help="leave the image tower out")
     sub.set_defaults(run=command_convert)
+    sub = commands.add_parser("centre", help="put the mean feature of a folder of sounds into an encoder's file")
+    sub.add_argument("encoder", type=Path, help="a .safetensors file; it is rewritten")
+    sub.add_argument("folder", type=Path, help="recordings of as many kinds as possible")
+    sub.set_defaults(run=command_centre)
     library = commands.add_parser("library", help="builds and asks a picture library").add_subparsers(required=True)
     for name, run, text in (
         ("build", command_build, "encode what is new or changed"),

@@ -141,6 +141,10 @@ class CAVTMAE(nn.Module):
 
     def encode_audio(self, fbank: Tensor) -> Tensor:
         """Normalised log-mel spectrograms (B, 1024, 128), float -> unit vectors (B, D), float32."""
+        return F.normalize(self.pool_audio(fbank), dim=-1)
+
+    def pool_audio(self, fbank: Tensor) -> Tensor:
+        """`encode_audio` before it is brought to unit length: the mean of the tokens after the last norm, (B, D)."""
         if fbank.ndim != 3 or tuple(fbank.shape[1:]) != (FRAMES, MEL_BINS):
             raise ValueError(f"encode_audio takes (B, {FRAMES}, {MEL_BINS}) but got {tuple(fbank.shape)}")
         # (B, 1, mel, time), so that token index = mel row * 64 + time column
@@ -156,7 +160,7 @@ class CAVTMAE(nn.Module):
             )
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"encode_image takes (B, 3, {IMAGE_SIZE}, {IMAGE_SIZE}) but got {tuple(pixels.shape)}")
-        return self._encode(pixels, "v")
+        return F.normalize(self._encode(pixels, "v"), dim=-1)
 
     def _encode(self, x: Tensor, letter: str) -> Tensor:
         x = getattr(self, f"patch_embed_{letter}")(x)
@@ -167,8 +171,7 @@ class CAVTMAE(nn.Module):
             x = block(x)
         for block in self.blocks_u:
             x = block(x, letter)
-        x = getattr(self, f"norm_{letter}")(x).mean(dim=1)
-        return F.normalize(x.float(), dim=-1)
+        return getattr(self, f"norm_{letter}")(x).mean(dim=1).float()
 
     @classmethod
     def from_state_dict(cls, state_dict: dict[str, Tensor], **options) -> CAVTMAE:

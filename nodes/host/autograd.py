@@ -8,14 +8,11 @@ are put back on every way out.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 
 import comfy.ldm.modules.attention as attention
 import comfy.model_management as mm
 import torch
 from torch import Tensor, nn
-
-SAMPLED = 64
 
 
 @contextlib.contextmanager
@@ -66,15 +63,3 @@ def _alias(tensor: Tensor) -> Tensor:
 def pytorch_attention(_function, *args, **kwargs):
     """An `optimized_attention_override`: the attention that has a backward, whichever one the host prefers."""
     return attention.attention_pytorch(*args, **kwargs)
-
-
-def weights_digest(*modules: nn.Module) -> str:
-    """A hash of the names, shapes and up to `SAMPLED` evenly spaced values of each weight, as they are loaded now."""
-    digest = hashlib.sha256()
-    for module in modules:
-        for name, tensor in module.state_dict().items():
-            flat = tensor.detach().reshape(-1)
-            stride = max(1, flat.numel() // SAMPLED)
-            values = flat[::stride][:SAMPLED].float().cpu().contiguous().numpy().tobytes()
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + values)
-    return digest.hexdigest()[:16]

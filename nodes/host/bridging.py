@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import comfy.model_management as mm
+import comfy.ops
 import comfy.utils
 import folder_paths
 import torch
 from torch import Tensor
 
 from ...aai_models.adapt.bridge import Bridge, fit, nearest_words
+from ...aai_models.adapt.phi import fit_phi
 from ...aai_models.adapt.token import AudioToken
 from ...aai_models.errors import TokenError
-from .autograd import weights_digest
+from .autograd import gradients
+from .digest import patched_digest
 from .text import require_family, sub_tokenizers
 from .vocabulary import vocabulary_rows
 
-BATCH = 512
-READ = 3  # start, word, end
+log = logging.getLogger(__name__)
+BATCH = 256
 END_OF_WORD = "</w>"
 SHORTEST = 3  # letters of a word
 
@@ -37,81 +41,119 @@ def whole_words(clip, limit: int = 0) -> tuple[list[str], list[int]]:
     return [word for word, _ in pairs], [number for _, number in pairs]
 
 
-def bridge_of(clip, limit: int = 0) -> Bridge:
-    """The bridge of a CLIP, read from the cache or made. Raises `TokenError` where there is no CLIP-L to start from."""
+def can_bridge(clip, sounds: Tensor) -> bool:
+    """Whether sounds (K, D) can be carried into the words of a CLIP."""
+    sizes = {t.embedding_key: t.embedding_size for t in sub_tokenizers(clip).values()}
+    return sizes.get("clip_l") == sounds.shape[-1]
+
+
+def bridge_of(clip, limit: int = 0, kind: str = "ridge") -> Bridge:
+    """The bridge of a CLIP, read from the cache or made. Raises `TokenError` where there is no CLIP-L to start from.
+
+    `limit` words (0: all); `kind` ridge or phi.
+    """
     require_family(clip)
     if "clip_l" not in {t.embedding_key for t in sub_tokenizers(clip).values()}:
         raise TokenError(
             "The connected CLIP has no CLIP-L",
             "Sounds are aligned with the text features of CLIP-L, from which the bridge starts",
-            "Use a checkpoint of SD1.x or SDXL",
+            "Use a checkpoint of SD1.x or SDXL, or set `bridge` to none",
         )
-    path = _path(clip, limit)
-    found = Bridge.load(path) if path.is_file() else None
+    vocabulary = patched_digest(clip.patcher)
+    path = _path(vocabulary, limit, kind)
+    found = Bridge.load(path, vocabulary) if path.is_file() else None
     if found is None:
-        _, ids = whole_words(clip, limit)
-        rows = {
-            tokenizer.embedding_key: vocabulary_rows(clip, name).cpu()[ids]
-            for name, tokenizer in sub_tokenizers(clip).items()
-        }
-        found = fit(_features(clip, ids), rows)
-        found.save(path)
+        found = _make(clip, limit, kind, vocabulary)
+        try:
+            found.save(path)
+        except TokenError as error:
+            log.warning("%s The bridge is used now and made anew the next time.", error)
     return found
 
 
-def _path(clip, limit: int) -> Path:
-    name = f"{weights_digest(clip.cond_stage_model)}-{limit or 'all'}.safetensors"
+def _make(clip, limit: int, kind: str, vocabulary: str) -> Bridge:
+    _, ids = whole_words(clip, limit)
+    clip.load_model()
+    rows = {
+        tokenizer.embedding_key: vocabulary_rows(clip, name).cpu()[ids]
+        for name, tokenizer in sub_tokenizers(clip).items()
+    }
+    features = _features(clip, ids)
+    if kind == "ridge":
+        return fit(features, rows, vocabulary=vocabulary)
+    bar = comfy.utils.ProgressBar(1)
+
+    def on_epoch(done: int, total: int) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    with gradients():
+        ordinary = {key: r.clone() for key, r in rows.items()}
+        return fit_phi(features.clone(), ordinary, vocabulary=vocabulary, on_epoch=on_epoch)
+
+
+def _path(vocabulary: str, limit: int, kind: str) -> Path:
+    name = f"{vocabulary}-{limit or 'all'}-{kind}.safetensors"
     return Path(folder_paths.get_user_directory()) / "aai_bridges" / name
 
 
 @torch.no_grad()
 def _features(clip, ids: list[int]) -> Tensor:
-    """CLIP-L's text feature of each word, its last state at the end token after the final norm: (N, D) float32."""
-    clip.load_model()
-    encoder = clip.cond_stage_model.clip_l
+    """CLIP-L's text feature of each word, its last state at the end token after the final norm: (N, D) float32.
+
+    Attention is causal, so what follows a word's end token does not count: three places are enough, not 77.
+    """
+    encoder, device = clip.cond_stage_model.clip_l, clip.patcher.load_device
+    text = encoder.transformer.text_model
     start, end = encoder.special_tokens["start"], encoder.special_tokens["end"]
-    padding = [encoder.special_tokens["pad"]] * (encoder.max_length - READ)
+    places = comfy.ops.cast_to(text.embeddings.position_embedding.weight, torch.float32, device)[:3]
+    causal = torch.full((3, 3), -torch.finfo(torch.float32).max, device=device).triu_(1)
     bar, found = comfy.utils.ProgressBar(len(ids)), []
-    clip.cond_stage_model.reset_clip_options()
-    clip.cond_stage_model.set_clip_options({"projected_pooled": False, "execution_device": clip.patcher.load_device})
-    shortened = encoder.transformer.text_model.encoder.register_forward_pre_hook(_without_padding, with_kwargs=True)
-    try:
-        for first in range(0, len(ids), BATCH):
-            mm.throw_exception_if_processing_interrupted()
-            batch = ids[first : first + BATCH]
-            pooled = encoder([[start, number, end, *padding] for number in batch])[1]
-            found.append(pooled.float().cpu())
-            bar.update(pooled.shape[0])
-    finally:
-        shortened.remove()
-        clip.cond_stage_model.reset_clip_options()
+    for batch in torch.tensor(ids).split(BATCH):
+        mm.throw_exception_if_processing_interrupted()
+        tokens = torch.stack([torch.full_like(batch, start), batch, torch.full_like(batch, end)], dim=1).to(device)
+        x = text.embeddings.token_embedding(tokens, out_dtype=torch.float32) + places
+        x = text.final_layer_norm(text.encoder(x, mask=causal)[0])
+        found.append(x[:, 2].float().cpu())
+        bar.update(batch.shape[0])
     return torch.cat(found)
 
 
-def _without_padding(_, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """The layers see start, word and end alone; the text tower is causal, so that padding cannot reach them."""
-    x, *rest = args
-    return (x[:, :READ], *rest), kwargs | {"mask": kwargs["mask"][..., :READ, :READ]}
+def origin(bridge: Bridge, limit: int) -> dict[str, str]:
+    """What a token remembers of the bridge that its sound came over."""
+    return {"bridge": bridge.kind, "bridge_vocabulary": bridge.vocabulary, "bridge_words": str(limit)}
 
 
-def word_from_sound(clip, feature: Tensor, gain: float, limit: int = 0) -> tuple[AudioToken, str]:
-    """The untrained word of a unit feature (D,), and what the model hears in it."""
-    bridge = bridge_of(clip, limit)
-    directions = bridge.carry(feature)
+def bridge_of_token(token: AudioToken, clip) -> Bridge:
+    """The bridge that the sound of a token came over; raises `TokenError` if that was the bridge of another CLIP."""
+    known = token.metadata
+    bridge = bridge_of(clip, int(known.get("bridge_words", 0)), known.get("bridge", "ridge"))
+    if known.get("bridge_vocabulary", bridge.vocabulary) != bridge.vocabulary:
+        raise TokenError(
+            "The sound in this word came over the bridge of another CLIP",
+            f"It was {known['bridge_vocabulary']}, the connected one is {bridge.vocabulary}",
+            "Connect the CLIP that the word was made with, with the same LoRAs",
+        )
+    return bridge
+
+
+def word_from_sound(
+    clip, feature: Tensor, gain: float, limit: int = 0, kind: str = "ridge", centre: Tensor | None = None
+) -> tuple[AudioToken, str]:
+    """The untrained word of a unit feature (D,), and what the model hears in it. `centre` as `Bridge.carry`."""
+    bridge = bridge_of(clip, limit, kind)
+    directions = bridge.carry(feature, centre)
     scales, heard = {}, []
     words, ids = whole_words(clip)
     for name, tokenizer in sub_tokenizers(clip).items():
         key, rows = tokenizer.embedding_key, vocabulary_rows(clip, name).cpu()
         scales[key] = float(rows.norm(dim=-1).median())
         near = ", ".join(f"{word} {value:.2f}" for word, value in nearest_words(directions[key], rows[ids], words))
-        cosine, share = bridge.figures[f"{key}.cosine"], bridge.figures[f"{key}.nearest"]
         heard.append(f"{key} hears: {near}")
-        heard.append(
-            f"{key}: of {int(bridge.figures['words'])} words, those not used to build the bridge arrive with cosine "
-            f"{cosine:.2f}, and {100 * share:.0f} % nearest to themselves."
-        )
+    heard += bridge.text()
+    if centre is None:
+        heard.append("The encoder's file holds no mean of sounds; the words' was taken (`align centre` writes one).")
     adapters = {key: torch.zeros(1, direction.shape[-1]) for key, direction in directions.items()}
-    token = AudioToken(
-        feature.detach().clone().float().cpu(), adapters, scales, gain, {"bridge": "ridge"}, directions=directions
-    )
+    ordinary = feature.detach().clone().float().cpu()
+    token = AudioToken(ordinary, adapters, scales, gain, origin(bridge, limit), directions=directions)
     return token, "\n".join(heard)

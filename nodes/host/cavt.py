@@ -9,9 +9,11 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.utils
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...aai_models.align.cavt_mae import CAVTMAE, encoder_tensors, self_test
+from ...aai_models.align.centre import read_centre
 from ...aai_models.align.encoders import TransformersEncoder
 from ...aai_models.audio.fbank import encoder_input, mean_of_windows
 from ...aai_models.errors import CheckpointError
@@ -27,6 +29,7 @@ class HostedCAVT:
         # Absent before dynamic weight loading came; the plain class serves both.
         patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
         self.model, self.name, self.path = model, name, path
+        self.centre = read_centre(path)
         self.patcher = patcher_class(model, load_device=device, offload_device=offload)
 
     @property
@@ -43,15 +46,24 @@ class HostedCAVT:
 
     def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
         """Sounds (B, C, T) -> unit vectors (B, D), as `AudioEncoder` says."""
-        fbank = encoder_input(waveform, sample_rate, **policies)
-        return mean_of_windows(self.encode_audio(fbank), clips=waveform.shape[0])
+        return self.hear(waveform, sample_rate, **policies)[0]
+
+    def hear(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple[Tensor, tuple[float, ...]]:
+        """`encode`, and the norm of each feature before it was brought to unit length (the mean over its windows)."""
+        clips = waveform.shape[0]
+        pooled = self._pool(encoder_input(waveform, sample_rate, **policies))
+        norms = pooled.norm(dim=-1).reshape(clips, -1).mean(1)
+        return mean_of_windows(F.normalize(pooled, dim=-1), clips=clips), tuple(norms.tolist())
 
     def encode_audio(self, fbank: Tensor) -> Tensor:
         """Spectrograms (B, 1024, 128) -> unit vectors (B, D), float32, CPU. Shows progress, can be cancelled."""
+        return F.normalize(self._pool(fbank), dim=-1)
+
+    def _pool(self, fbank: Tensor) -> Tensor:
         progress = comfy.utils.ProgressBar(fbank.shape[0])
         features = []
         for batch in fbank.split(BATCH):
-            features.append(self._run(self.model.encode_audio, batch, self.model.config.audio_tokens))
+            features.append(self._run(self.model.pool_audio, batch, self.model.config.audio_tokens))
             progress.update(batch.shape[0])
         return torch.cat(features)
 
@@ -78,6 +90,7 @@ class HostedTransformers:
     """An encoder of `transformers` in ComfyUI's care. Its layers are not the host's, so it is always loaded whole."""
 
     has_images = False
+    centre = None
 
     def __init__(self, encoder: TransformersEncoder, path: str):
         self.encoder, self.name, self.dim, self.path = encoder, encoder.name, encoder.dim, path
@@ -90,6 +103,10 @@ class HostedTransformers:
     def get_ram_usage(self) -> int:
         """Bytes of the weights, for the host's cache."""
         return mm.module_size(self.encoder.model)
+
+    def hear(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple[Tensor, tuple[float, ...]]:
+        """`encode`, and no norms: these models give unit vectors."""
+        return self.encode(waveform, sample_rate, **policies), ()
 
     def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
         """Sounds (B, C, T) -> unit vectors (B, D). Shows progress, can be cancelled between sounds."""

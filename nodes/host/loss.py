@@ -30,6 +30,11 @@ class DiffusionLoss:
         self._options = {**diffusion.model_options.get("transformer_options", {})}
         self._options["optimized_attention_override"] = pytorch_attention
 
+    @property
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        """The models that take part."""
+        return self._model, self._clip.cond_stage_model
+
     def __call__(self, vectors: dict[str, Tensor], sample: NoisySample) -> Tensor:
         names = ("latents", "noise", "sigmas", "mask")
         moved = {n: t.to(self._device) for n in names if (t := getattr(sample, n)) is not None}

@@ -27,6 +27,7 @@ class Options:
     checkpoint_every: int = 25  # steps between two checkpoints
     preview_every: int = 0  # steps between two pictures of the word; 0: none
     preview_steps: int = 8  # sampling steps of such a picture
+    low_memory: bool = False  # compute blocks again on the way back, also where memory does not ask for it
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Previews:
             self.drawn.append((trainer.step, self.loss.draw(trainer.current().vectors, self.prompt, self.shape, self)))
             return ("JPEG", self.loss.quick_look(self.drawn[-1][1]).resize((256, 256)), PREVIEW_SIZE)
         if trainer.step % CURVE_EVERY == 0 or trainer.step == trainer.config.steps:
-            return ("JPEG", curve_of(trainer), PREVIEW_SIZE)
+            return ("JPEG", Curve.of(trainer).draw(), PREVIEW_SIZE)
         return None
 
     @property
@@ -59,23 +60,35 @@ class Previews:
         return self.options.preview_steps
 
 
-def curve_of(trainer: AdapterTrainer) -> Image.Image:
-    """The curve of a run so far."""
-    return loss_curve(trainer.losses, trainer.held_out_losses, trainer.best_step, trainer.config.steps)
+@dataclass(frozen=True)
+class Curve:
+    """The losses of a run so far."""
+
+    losses: list[float]  # of each step
+    held_out: list[tuple[int, float]]  # (steps done, loss on the held-out samples)
+    chosen: int  # step of the best word
+    total: int  # steps asked for
+
+    @classmethod
+    def of(cls, trainer: AdapterTrainer) -> Curve:
+        return cls(trainer.losses, trainer.held_out_losses, trainer.best_step, trainer.config.steps)
+
+    def draw(self) -> Image.Image:
+        return loss_curve(self.losses, self.held_out, self.chosen, self.total)
 
 
-def sheet(vae, model, groups, previews: Previews, trainer: AdapterTrainer) -> Tensor:
-    """References, previews over time and the curve on one picture, (1, H, W, 3) in 0..1."""
+def sheet(vae, model, groups, drawn: list[tuple[int, Tensor]], curve: Curve) -> Tensor:
+    """References, previews over time (step, latent) and the curve on one picture, (1, H, W, 3) in 0..1."""
     pictures = [_picture(image) for group in groups for batch in group for image in batch]
     captions = [f"reference {number}" for number in range(1, len(pictures) + 1)]
-    chosen = min((step for step, _ in previews.drawn), key=lambda s: abs(s - trainer.best_step), default=None)
-    for step, latent in _spread(previews.drawn):
+    chosen = min((step for step, _ in drawn), key=lambda s: abs(s - curve.chosen), default=None)
+    for step, latent in _spread(drawn):
         with torch.no_grad():
             decoded = vae.decode(model.model.process_latent_out(latent))
         pictures.append(_picture(decoded[0]))
         captions.append(f"step {step}" + (" (nearest to the chosen one)" if step == chosen else ""))
-    pictures.append(curve_of(trainer))
-    captions.append(f"loss; chosen: step {trainer.best_step}")
+    pictures.append(curve.draw())
+    captions.append(f"loss; chosen: step {curve.chosen}")
     array = np.asarray(contact_sheet(pictures, captions), dtype=np.float32) / 255
     return torch.from_numpy(array)[None]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...aai_models.adapt.objective import References
 from ...aai_models.errors import TrainingError
-from .autograd import weights_digest
+from .digest import weights_digest
 
 Groups = list[list[Tensor]]  # for each sound its pictures, each (B, H, W, C) in 0..1
 
@@ -21,15 +21,38 @@ def encode_all(model, vae, groups: Groups, masks: list[Tensor], resolution: int,
     """Encode the pictures of every sound. `masks`: (B, H, W) in 0..1, one for each picture in order, or none."""
     images = [image for group in groups for image in group]
     latents = encode_references(model, vae, images, resolution, flip)
-    digest = hashlib.sha256(weights_digest(vae.first_stage_model).encode())
-    for image in images:
-        digest.update(repr(tuple(image.shape)).encode() + image.float().cpu().contiguous().numpy().tobytes())
     owners = [index for index, group in enumerate(groups) for image in group for _ in image]
     prepared = _prepare_masks(masks, len(owners), latents.shape[-2:], resolution)
     if flip:
         owners = owners * 2
         prepared = None if prepared is None else torch.cat([prepared, prepared.flip(-1)])
-    return References(latents, prepared, tuple(owners) if len(groups) > 1 else (), digest.hexdigest())
+    return References(latents, prepared, tuple(owners) if len(groups) > 1 else ())
+
+
+def pictures_digest(vae, groups: Groups, masks: list[Tensor]) -> str:
+    """A hash of the pictures of each sound, the masks and the VAE, before anything is encoded."""
+    digest = hashlib.sha256(weights_digest(vae.first_stage_model).encode())
+    for name, tensors in [*((f"sound {i}", group) for i, group in enumerate(groups)), ("masks", masks)]:
+        digest.update(name.encode())
+        for tensor in tensors:
+            digest.update(repr(tuple(tensor.shape)).encode() + tensor.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def require_pictures(groups: Groups, masks: list[Tensor]) -> None:
+    """Raise `TrainingError` for pictures or masks that nothing can be learned from, before anything is loaded."""
+    pictures = [picture for group in groups for image in group for picture in image]
+    if not pictures:
+        raise TrainingError(
+            "There are no reference pictures", "A word is learned from 3 to 5 pictures", "Connect some to `references`"
+        )
+    for number, picture in enumerate(pictures, start=1):
+        if not bool(torch.isfinite(picture).all()):
+            raise TrainingError(
+                f"Reference picture {number} holds values that are not numbers",
+                "Pixels lie in 0..1",
+                "Replace the picture",
+            )
 
 
 def encode_references(model, vae, images: list[Tensor], resolution: int, flip: bool = False) -> Tensor:
@@ -38,12 +61,8 @@ def encode_references(model, vae, images: list[Tensor], resolution: int, flip: b
     `flip` appends the latents of the mirrored pictures.
     """
     pictures = [picture for image in images for picture in image]
-    if not pictures:
-        raise TrainingError(
-            "There are no reference pictures", "A word is learned from 3 to 5 pictures", "Connect some to `references`"
-        )
     latents = []
-    prepared = [_prepare_picture(picture, number, resolution) for number, picture in enumerate(pictures, start=1)]
+    prepared = [_prepare_picture(picture, resolution) for picture in pictures]
     for picture in [*prepared, *(p.flip(2) for p in prepared if flip)]:
         mm.throw_exception_if_processing_interrupted()
         latents.append(vae.encode(picture).float().cpu())
@@ -58,12 +77,8 @@ def encode_references(model, vae, images: list[Tensor], resolution: int, flip: b
     return model.model.process_latent_in(latents)
 
 
-def _prepare_picture(picture: Tensor, number: int, resolution: int) -> Tensor:
+def _prepare_picture(picture: Tensor, resolution: int) -> Tensor:
     """One picture (H, W, C) -> (1, resolution, resolution, 3): colour, no alpha, centre crop."""
-    if not bool(torch.isfinite(picture).all()):
-        raise TrainingError(
-            f"Reference picture {number} holds values that are not numbers", "Pixels lie in 0..1", "Replace the picture"
-        )
     channels = picture.shape[-1]
     colour = picture[..., :3] if channels >= 3 else picture[..., :1].expand(*picture.shape[:-1], 3)
     pixels = colour.unsqueeze(0).movedim(-1, 1)

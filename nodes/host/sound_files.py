@@ -30,7 +30,7 @@ class SoundFile:
         waveform, sample_rate = decode_audio(self.path, duration=SECONDS)
         sound, sample_rate = as_waveform({"waveform": waveform.unsqueeze(0), "sample_rate": sample_rate})
         feature = self.encoder.encode(sound, sample_rate, short_clip="tile", long_clip="first")[0]
-        return word_from_sound(self.clip, feature, 1.0, self.vocabulary)[0]
+        return word_from_sound(self.clip, feature, 1.0, self.vocabulary, centre=self.encoder.centre)[0]
 
     def identity(self) -> str:
         """Changes with the file and the encoder."""

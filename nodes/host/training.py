@@ -14,21 +14,20 @@ from ...aai_models.adapt.config import AdaptConfig
 from ...aai_models.adapt.objective import Draw
 from ...aai_models.adapt.prompts import training_prompts
 from ...aai_models.adapt.report import Report, report
-from ...aai_models.adapt.start import initial_token
 from ...aai_models.adapt.token import AudioToken
 from ...aai_models.adapt.trainer import AdapterTrainer
 from ...aai_models.errors import TrainingError
-from .autograd import frozen_aliases, gradients, weights_digest
-from .bridging import bridge_of
+from . import room
+from .autograd import frozen_aliases, gradients
 from .keeper import Keeper
 from .loss import DiffusionLoss
-from .preview import Options, Previews, sheet
-from .references import Groups, encode_all
+from .plan import Plan, Sounds, plan
+from .preview import Curve, Options, Previews, sheet
+from .references import Groups, encode_all, require_pictures
 from .text import require_family
-from .vocabulary import word_rows, word_statistics
+from .warm import image_features, require_vision, warmed
 
-# Activations of a step with gradients over those of one sampling step; the host's own estimate covers the latter.
-GRADIENT_MEMORY = 4
+FP16_LOSS_SCALE = 2.0**12  # lifts gradients over the smallest numbers of fp16
 
 
 @dataclass(frozen=True)
@@ -45,61 +44,128 @@ def train(
     model,
     clip,
     vae,
-    sounds: Tensor,
+    sounds: Sounds | Tensor,
     groups: Groups,
     config: AdaptConfig,
     masks: list[Tensor] = (),
     *,
     resume_from: str = "",
     options: Options | None = None,
+    vision=None,
 ) -> Trained:
     """Train the word of a sound, or of several sounds of one class that share an adapter (Fig. 6b).
 
-    `sounds` (K, D), unit norm; `groups`: the pictures of each. A run goes on where an earlier one with the same
-    inputs stopped, and one that ended gives its result again; `resume_from` names an earlier run to insist on.
+    `sounds`: unit vectors (K, D), or with what else is known of them; `groups`: the pictures of each; `vision`: a CLIP
+    vision model, for the warm start alone. A run goes on where an earlier one with the same inputs stopped, and one that
+    ended gives its result again without loading a model; `resume_from` names an earlier run to insist on.
     """
     options = options or Options()
+    sounds = sounds if isinstance(sounds, Sounds) else Sounds(sounds)
     config.validate()
-    _check_models(model, clip)
+    check_models(model, clip)
+    require_pictures(groups, masks)
+    if config.start == "warm_start":
+        require_vision(vision)
+    planned = plan(model, clip, vae, vision, sounds, groups, list(masks), config)
+    keeper = Keeper(planned.inputs, resume_from)
+    stored = keeper.result()
+    if stored is not None:
+        return _stored(planned, keeper, groups, *stored)
     references = encode_all(model, vae, groups, list(masks), config.resolution, config.flip)
-    words = word_statistics(clip)
-    rows = word_rows(clip, config.words) if config.start == "words" else {}
-    bridge = bridge_of(clip) if config.bridge == "ridge" else None
+    starts = _warm(clip, vision, groups, planned.starts, config)
     with gradients():
-        start, *others = (
-            initial_token(sound.clone(), words, config, bridge.carry(sound.clone()) if bridge else None, rows)
-            for sound in sounds
-        )
         diffusion = _plain_clone(model)
         _load(diffusion, clip, references.latents, config)
         with _prepared(diffusion, clip), frozen_aliases(diffusion.model, clip.cond_stage_model):
-            sigmas = diffusion.model.model_sampling.sigmas.detach().clone().float().cpu()
-            draw = Draw(_ordinary(references), sigmas, training_prompts(config), config.timesteps)
-            norms = {key: word.mean_norm for key, word in words.items()} if config.norm_control == "dti" else {}
+            draw = Draw(_ordinary(references), planned.sigmas.clone(), training_prompts(config), config.timesteps)
+            norms = {key: word.mean_norm for key, word in planned.words.items()} if config.norm_control == "dti" else {}
             loss = DiffusionLoss(diffusion, clip)
-            trainer = AdapterTrainer(start, draw, loss, config, norms, tuple(others))
-            inputs = {**trainer.inputs(), "model": weights_digest(diffusion.model), "clip": _clip_digest(clip)}
-            keeper = Keeper(trainer, inputs, resume_from)
+            first, *others = (replace(token, directions=_ordinary_table(token.directions)) for token in starts)
+            trainer = AdapterTrainer(first, draw, loss, config, norms, tuple(others), loss_scale=_loss_scale(diffusion))
+            keeper.go_on(trainer)
             pictures = Previews(loss, config, references.latents.shape[1:], options)
-            with keeper.keeps():
-                token = trainer.run(_watch(keeper, pictures, options))
-                keeper.save()
-                found = report(trainer)
-    return Trained(token, trainer.losses, found, sheet(vae, model, groups, pictures, trainer))
+            with keeper.keeps(trainer), _room(diffusion, loss, trainer, options) as make_room:
+                token = _run(trainer, make_room, _watch(keeper, trainer, pictures, options))
+                found = replace(report(trainer), bridge=tuple(planned.bridge.text()) if planned.bridge else ())
+                keeper.save(trainer, found)
+    shown = sheet(vae, model, groups, pictures.drawn, Curve.of(trainer))
+    keeper.save_sheet(shown)
+    return Trained(token, trainer.losses, found, shown)
 
 
-def _clip_digest(clip) -> str:
-    return f"{weights_digest(clip.cond_stage_model)} layer {clip.layer_idx}"
+def _stored(planned: Plan, keeper: Keeper, groups: Groups, adapters, record: dict, found: Report) -> Trained:
+    """The result of a run that ended before."""
+    token = replace(planned.starts[0], adapters=adapters, metadata=record["best"])
+    curve = Curve(record["losses"], record["held_out_losses"], int(record["best_step"]), found.total)
+    shown = keeper.sheet()
+    return Trained(
+        token, list(record["losses"]), found, sheet(None, None, groups, [], curve) if shown is None else shown
+    )
 
 
-def _watch(keeper: Keeper, pictures: Previews, options: Options):
+def _warm(clip, vision, groups: Groups, starts: tuple[AudioToken, ...], config: AdaptConfig) -> tuple[AudioToken, ...]:
+    """The starts after the warm start: one adapter, learned with the first sound."""
+    if config.start != "warm_start" or config.mode == "sound_only":
+        return starts
+    token, _ = warmed(clip, image_features(vision, groups), starts[0], config)
+    return tuple(replace(start, adapters=token.adapters) for start in starts)
+
+
+def _run(trainer: AdapterTrainer, make_room, on_step) -> AudioToken:
+    """Train to the end; where memory does not suffice, once more from the last whole step in less of it."""
+    try:
+        return trainer.run(on_step)
+    except Exception as error:
+        if not room.is_out_of_memory(error):
+            raise
+        trainer.rewind()
+    make_room()
+    return trainer.run(on_step)
+
+
+@contextlib.contextmanager
+def _room(diffusion, loss: DiffusionLoss, trainer: AdapterTrainer, options: Options):
+    """Choose how a step is computed by how much memory is free. Gives a function that changes to the way of less."""
+    device, config = diffusion.load_device, trainer.config
+    what = f"{config.batch_size} x {config.resolution} px"
+    with contextlib.ExitStack() as stack:
+        used = []
+
+        def make_room() -> None:
+            if used:
+                raise room.too_little_memory(f"A step of {what} needs more", mm.get_free_memory(device))
+            used.append(True)
+            mm.soft_empty_cache()
+            stack.enter_context(room.recomputed(diffusion.model.diffusion_model))
+
+        sample = trainer.example()
+        if options.low_memory:
+            make_room()
+        elif not room.plenty(diffusion, sample, device):
+            need = room.needs(diffusion, loss, trainer.current().vectors, sample)
+            if room.choose(need, device, what):
+                make_room()
+        try:
+            yield make_room
+        except Exception as error:
+            if not room.is_out_of_memory(error):
+                raise
+            raise room.too_little_memory(f"A step of {what} needs more", mm.get_free_memory(device)) from None
+
+
+def _loss_scale(diffusion) -> float:
+    compute = getattr(diffusion.model, "manual_cast_dtype", None) or diffusion.model.get_dtype()
+    return FP16_LOSS_SCALE if str(compute) == "torch.float16" else 1.0
+
+
+def _watch(keeper: Keeper, trainer: AdapterTrainer, pictures: Previews, options: Options):
     """What happens after each step: progress with a picture, a checkpoint, a chance to cancel."""
-    bar = comfy.utils.ProgressBar(keeper.trainer.config.steps)
+    bar = comfy.utils.ProgressBar(trainer.config.steps)
 
     def on_step(trainer: AdapterTrainer) -> None:
         bar.update_absolute(trainer.step, trainer.config.steps, pictures.after(trainer))
         if trainer.step % options.checkpoint_every == 0:
-            keeper.save()
+            keeper.save(trainer)
         mm.throw_exception_if_processing_interrupted()
 
     return on_step
@@ -111,7 +177,12 @@ def _ordinary(references):
     return replace(references, latents=references.latents.clone(), masks=masks)
 
 
-def _check_models(model, clip) -> None:
+def _ordinary_table(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.clone() for key, tensor in tensors.items()}
+
+
+def check_models(model, clip) -> None:
+    """Raise `TrainingError` or `TokenError` for models that training does not work with."""
     require_family(clip)
     network = getattr(model.model, "diffusion_model", None)
     if not isinstance(network, UNetModel):
@@ -146,7 +217,7 @@ def _plain_clone(model):
 
 def _load(diffusion, clip, latents: Tensor, config: AdaptConfig) -> None:
     shape = [config.batch_size, *latents.shape[1:]]
-    needed = GRADIENT_MEMORY * diffusion.memory_required(shape)
+    needed = room.FALLBACK * diffusion.memory_required(shape)
     # Offloaded weights would be overwritten before backward reads them.
     mm.load_models_gpu([diffusion, clip.patcher], memory_required=needed, force_full_load=True)
 

@@ -22,6 +22,8 @@ class AudioFeature:
     vectors: Tensor  # (B, D), unit norm, float32, CPU
     encoder: str  # the encoder's file name
     lufs: tuple[float, ...]  # integrated loudness of each sound
+    norms: tuple[float, ...] = ()  # of each feature before it was normalised, where the encoder tells
+    centre: Tensor | None = None  # mean unit feature of many sounds, (D,), where the encoder's file has it
 
 
 def expect(value, kind: type | tuple[type, ...], what: str, source: str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,15 @@ def server(host, workspace):
     with Server(host, workspace) as server:
         yield server
         assert server.alive, f"The server died during the tests.\n{server.tail()}"
+
+
+@pytest.fixture
+def forgetful(tmp_path, monkeypatch):
+    """Each training has a folder of its own, so that none gives the stored result of another."""
+    from aai_pack.nodes.host import folders
+
+    monkeypatch.setattr(folders, "trainings_folder", lambda: tmp_path / "trainings" / uuid.uuid4().hex)
+    monkeypatch.setattr(folders, "partial_tokens_folder", lambda: tmp_path / "tokens")
 
 
 @pytest.fixture(scope="session")

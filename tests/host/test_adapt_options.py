@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from aai_pack.aai_models.adapt.config import PRESETS, from_preset
-from aai_pack.aai_models.errors import TrainingError
-from aai_pack.nodes.host import references, training
+from aai_pack.aai_models.errors import TokenError, TrainingError
+from aai_pack.nodes.host import bridging, plan, references, training
+from aai_pack.nodes.host.plan import Sounds
 from aai_pack.nodes.host.vocabulary import vocabulary_rows, word_rows
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_training import state_of
@@ -14,9 +15,19 @@ from aai_pack.tests.host.test_training import state_of
 SMALL = {"steps": 6, "resolution": 64, "evaluate_every": 3, "held_out": 2, "learning_rate": 0.02}
 
 
+pytestmark = pytest.mark.usefixtures("forgetful")
+
+
 @pytest.fixture(scope="module")
 def models():
     return micro.build()
+
+
+@pytest.fixture(autouse=True)
+def few_words(tmp_path, monkeypatch):
+    """The bridge of the preset `quality` from few words."""
+    monkeypatch.setattr(bridging.folder_paths, "get_user_directory", lambda: str(tmp_path))
+    monkeypatch.setattr(plan, "bridge_of", lambda clip, limit, kind: bridging.bridge_of(clip, 100, kind))
 
 
 def train(models, preset="as_set", sounds=1, groups=None, masks=(), **changes):
@@ -24,7 +35,8 @@ def train(models, preset="as_set", sounds=1, groups=None, masks=(), **changes):
     features = torch.stack([micro.sound(seed) for seed in range(sounds)])
     with torch.inference_mode():
         groups = groups or [micro.pictures(seed=seed) for seed in range(sounds)]
-        return training.train(*models, features, groups, from_preset(preset, **own), masks=list(masks))
+        sounds = Sounds(features, tuple(5.0 + n for n in range(sounds)))
+        return training.train(*models, sounds, groups, from_preset(preset, **own), masks=list(masks))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +80,17 @@ def test_presets(models, preset):
     assert bool(train(models, preset).token.vectors["clip_l"].isfinite().all())
 
 
+def test_raw_is_the_size_that_the_encoder_gave(models):
+    done = train(models, sounds=2, scale="raw")
+    assert done.token.scales == {"clip_l": 5.0}
+    other = done.token.of_sound(micro.sound(1), 1.0, norm=6.0)
+    assert float(other.sound("clip_l").norm()) == pytest.approx(6.0, rel=1e-5)
+    with pytest.raises(TokenError, match="unit features alone"):
+        done.token.of_sound(micro.sound(1), 1.0)
+    with torch.inference_mode(), pytest.raises(TrainingError, match="unit features alone"):
+        training.train(*models, micro.sound()[None], [micro.pictures()], from_preset("as_set", **SMALL, scale="raw"))
+
+
 def test_words_start_at_their_rows(models):
     rows = word_rows(models[1], "thunder storm")["clip_l"]
     ids = models[1].tokenizer.clip_l.tokenizer("thunder storm")["input_ids"][1:-1]
@@ -85,7 +108,7 @@ def test_several_sounds_share_one_adapter(models):
 def test_mirrored_pictures_double_the_references(models):
     with torch.inference_mode():
         found = references.encode_all(models[0], models[2], [micro.pictures(2)], [], 64, flip=True)
-        picture = references._prepare_picture(micro.pictures(1)[0][0], 1, 64)
+        picture = references._prepare_picture(micro.pictures(1)[0][0], 64)
         mirrored = models[0].model.process_latent_in(models[2].encode(picture.flip(2)))
     assert found.latents.shape[0] == 4
     assert torch.allclose(found.latents[2], mirrored[0], atol=1e-5)

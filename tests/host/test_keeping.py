@@ -70,12 +70,21 @@ def test_cancelled_runs_go_on(models, monkeypatch, own_folders):
 
 
 def test_the_same_again_trains_nothing(models, monkeypatch):
-    first = train(models)
-    monkeypatch.setattr(
-        training.AdapterTrainer, "_train_one_step", lambda self: pytest.fail("a step was trained again")
-    )
+    """The stored result comes at once: no model is loaded, nothing is encoded, nothing is evaluated."""
+    first = train(models, options=Options(preview_every=4, preview_steps=2))
+    for owner, name in ((mm, "load_models_gpu"), (DiffusionLoss, "__call__"), (models[2], "encode")):
+        monkeypatch.setattr(owner, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
     again = train(models)
     assert torch.equal(first.token.vectors["clip_l"], again.token.vectors["clip_l"]) and first.losses == again.losses
+    assert again.report == first.report and again.token.metadata == first.token.metadata
+    assert torch.equal(again.sheet, first.sheet)
+
+
+def test_a_stored_result_whose_sheet_was_deleted(models, own_folders):
+    first = train(models)
+    (picture,) = (own_folders / "trainings").glob("*.png")
+    picture.write_bytes(b"damaged")
+    assert torch.equal(train(models).sheet, first.sheet)
 
 
 def test_other_inputs_are_another_run(models, own_folders):
@@ -83,7 +92,7 @@ def test_other_inputs_are_another_run(models, own_folders):
     train(models, pictures=1)
     train(models, seed=1)
     train(micro.build(seed=4))
-    assert len(list((own_folders / "trainings").iterdir())) == 4
+    assert len(list((own_folders / "trainings").glob("*.safetensors"))) == 4
 
 
 def test_a_clip_skip_is_another_run(models, own_folders):
@@ -91,13 +100,13 @@ def test_a_clip_skip_is_another_run(models, own_folders):
     clip.clip_layer(-2)
     first = train(models)
     second = train((models[0], clip, models[2]))
-    assert len(list((own_folders / "trainings").iterdir())) == 2
+    assert len(list((own_folders / "trainings").glob("*.safetensors"))) == 2
     assert first.losses != second.losses
 
 
 def test_resume_from(models, own_folders):
     train(models)
-    (path,) = (own_folders / "trainings").iterdir()
+    (path,) = (own_folders / "trainings").glob("*.safetensors")
     assert len(train(models, resume_from=path.stem).losses) == 8
     with pytest.raises(TrainingError, match=r"learning_rate was 0\.02 and is 0\.5"):
         train(models, resume_from=path.stem, learning_rate=0.5)
@@ -108,7 +117,7 @@ def test_resume_from(models, own_folders):
 
 def test_a_damaged_checkpoint_does_not_stand_in_the_way(models, own_folders):
     first = train(models)
-    (path,) = (own_folders / "trainings").iterdir()
+    (path,) = (own_folders / "trainings").glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
     assert torch.equal(train(models).token.vectors["clip_l"], first.token.vectors["clip_l"])
 

@@ -20,6 +20,9 @@ from aai_pack.tests.host import micro
 QUICK = AdaptConfig(steps=12, learning_rate=0.02, resolution=64, evaluate_every=4, batch_size=2)
 
 
+pytestmark = pytest.mark.usefixtures("forgetful")
+
+
 @pytest.fixture(scope="module")
 def models():
     return micro.build()
@@ -86,7 +89,7 @@ def test_same_seed_same_token_other_sound_other_token(models):
 
 @pytest.mark.parametrize("dtypes", [(torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16)], ids=str)
 def test_cast_and_low_precision_weights_train(dtypes):
-    token, losses = train(micro.build(*dtypes), steps=6)
+    token, losses = train(micro.build(weights=dtypes[0], compute=dtypes[1]), steps=6)
     assert all(torch.isfinite(torch.tensor(losses)))
     assert bool(token.vectors["clip_l"].isfinite().all())
 

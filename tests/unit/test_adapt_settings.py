@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from aai_pack.aai_models.adapt.checkpoint import identity
+from aai_pack.aai_models.adapt.checkpoint import identity, run_inputs, tensors_hash
 from aai_pack.aai_models.adapt.config import PRESETS, AdaptConfig, from_preset
 from aai_pack.aai_models.adapt.norms import Sphere, Stepper
 from aai_pack.aai_models.adapt.objective import Draw, NoisySample, References, diffusion_loss, draw_steps
@@ -54,6 +54,7 @@ class TestSettings:
         paper = PRESETS["paper"]
         assert (paper.mode, paper.scale, paper.norm_control) == ("sound_and_adapter", "unit", "free")
         assert (paper.timesteps, paper.prompts, paper.bridge) == ("uniform", "own", "none")
+        assert PRESETS["quality"].bridge == "auto"
         with pytest.raises(TrainingError, match="preset is 'best'"):
             from_preset("best")
 
@@ -73,7 +74,11 @@ class TestStarts:
     def test_scales(self):
         assert start(scale="clip_norm").scales == {"clip_l": 0.4, "clip_g": 0.5}
         assert start(scale="unit").scales == {"clip_l": 1.0, "clip_g": 1.0}
-        assert start(scale="raw").scales["clip_l"] == pytest.approx(math.sqrt(768))
+        raw = initial_token(feature(), WORDS, AdaptConfig(scale="raw"), norm=7.5)
+        assert raw.scales == {"clip_l": 7.5, "clip_g": 7.5}
+        assert float((raw.vectors["clip_l"] - raw.adapters["clip_l"]).norm()) == pytest.approx(7.5, rel=1e-5)
+        with pytest.raises(TrainingError, match="unit features alone"):
+            start(scale="raw")
 
     def test_the_sound_has_the_size_of_its_scale(self):
         token = start(scale="clip_norm", start="zero")
@@ -198,13 +203,19 @@ def quadratic(target: torch.Tensor, fails_after: float = math.inf):
     return loss
 
 
-def trainer(loss, others=(), sounds=(), **changes) -> AdapterTrainer:
+def trainer(loss, others=(), sounds=(), loss_scale=1.0, **changes) -> AdapterTrainer:
     config = AdaptConfig(**{"steps": 60, "learning_rate": 0.02, "evaluate_every": 5, **changes})
     words = {"clip_l": WORDS["clip_l"]}
     tokens = [initial_token(feature(seed), words, config) for seed in (0, *others)]
     references = References(torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1)), sounds=sounds)
     draw = Draw(references, torch.linspace(0.1, 10, 100), training_prompts(config))
-    return AdapterTrainer(tokens[0], draw, loss, config, others=tuple(tokens[1:]))
+    return AdapterTrainer(tokens[0], draw, loss, config, others=tuple(tokens[1:]), loss_scale=loss_scale)
+
+
+def inputs_of(run: AdapterTrainer) -> dict[str, str]:
+    references = run.draw.references
+    pictures = tensors_hash([references.latents], str(references.sounds))
+    return run_inputs(run.config, run.starts, pictures, run.draw.sigmas)
 
 
 class TestTrainer:
@@ -261,7 +272,49 @@ class TestTrainer:
         assert float(loss(moved.vectors, NoisySample(None, None, None, sound=1))) < 0.05
 
     def test_identity_knows_what_decides(self):
-        same = identity(trainer(quadratic(feature(9))).inputs())
-        assert same == identity(trainer(quadratic(feature(9))).inputs())
+        same = identity(inputs_of(trainer(quadratic(feature(9)))))
+        assert same == identity(inputs_of(trainer(quadratic(feature(9)))))
         for changes in ({"seed": 1}, {"steps": 61}, {"norm_control": "renorm"}, {"sounds": (0, 1), "others": (1,)}):
-            assert identity(trainer(quadratic(feature(9)), **changes).inputs()) != same
+            assert identity(inputs_of(trainer(quadratic(feature(9)), **changes))) != same
+
+
+class TestLossScale:
+    def test_it_changes_nothing_where_numbers_have_room(self):
+        plain, scaled = trainer(quadratic(feature(9))), trainer(quadratic(feature(9)), loss_scale=4096.0)
+        assert torch.equal(plain.run(lambda _: None).vectors["clip_l"], scaled.run(lambda _: None).vectors["clip_l"])
+
+    def test_gradients_that_overflow_lower_it_and_cost_no_step(self):
+        class Narrow(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx, slope):  # as numbers of fp16 do
+                return torch.where(slope.abs() > 500.0, torch.inf, slope)
+
+        def loss(vectors, sample):
+            return (Narrow.apply(vectors["clip_l"]) - feature(9)).square().sum()
+
+        expected = trainer(quadratic(feature(9))).run(lambda _: None)
+        run = trainer(loss, loss_scale=65536.0)
+        token = run.run(lambda _: None)
+        assert run.step == 60 and run.loss_scale < 65536.0
+        assert torch.allclose(token.vectors["clip_l"], expected.vectors["clip_l"], atol=1e-6)
+
+    def test_gradients_that_always_overflow_end_the_run(self):
+        class Infinite(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx, slope):
+                return slope * torch.inf
+
+        def loss(vectors, sample):
+            return Infinite.apply(vectors["clip_l"]).square().sum()
+
+        run = trainer(loss, loss_scale=4.0)
+        run.run(lambda _: None)
+        assert "nan" in run.stopped and run.step == 0

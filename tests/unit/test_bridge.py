@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from aai_pack.aai_models.adapt.bridge import Bridge, fit, nearest_words
+from aai_pack.aai_models.adapt.phi import fit_phi
 from aai_pack.aai_models.errors import TokenError
 
 
@@ -45,6 +46,7 @@ def test_file(tmp_path):
     loaded = Bridge.load(tmp_path / "b.safetensors")
     assert torch.equal(loaded.carry(features[0])["clip_g"], bridge.carry(features[0])["clip_g"])
     assert loaded.figures == bridge.figures
+    assert Bridge.load(tmp_path / "b.safetensors", "another clip") is None
     (tmp_path / "b.safetensors").write_bytes(b"damaged")
     assert Bridge.load(tmp_path / "b.safetensors") is None
 
@@ -61,3 +63,57 @@ def test_nearest_words():
     rows = torch.eye(4)
     found = nearest_words(torch.tensor([0.0, 3.0, 4.0, 0.0]), rows, ["a", "b", "c", "d"], 2)
     assert [word for word, _ in found] == ["c", "b"] and found[0][1] == pytest.approx(0.8)
+
+
+def test_the_ridge_is_the_textbooks():
+    features, rows = world(count=200, noise=0.1)
+    bridge = fit(features, rows)
+    x = features.double() - features.double().mean(0)
+    y = rows["clip_l"].double() - rows["clip_l"].double().mean(0)
+    gram = x.T @ x
+    ridge = bridge.figures["clip_l.strength"] * gram.diagonal().mean() * torch.eye(32, dtype=torch.float64)
+    assert torch.allclose(bridge.weights["clip_l"].double(), torch.linalg.solve(gram + ridge, x.T @ y), atol=1e-5)
+
+
+class TestCentring:
+    def test_features_of_another_kind_need_their_own_mean(self):
+        """Sounds are the words' features around another mean: centred by it they arrive, by the words' they do not."""
+        features, rows = world()
+        bridge = fit(features, rows)
+        shift = torch.randn(32, generator=torch.Generator().manual_seed(7))
+        sounds = F.normalize(0.3 * (features - features.mean(0)) + shift, dim=-1)
+
+        def cosine(centre):
+            carried = torch.stack([bridge.carry(sound, centre)["clip_l"] for sound in sounds[:50]])
+            return float(F.cosine_similarity(carried, rows["clip_l"][:50], dim=-1).mean())
+
+        assert cosine(sounds.mean(0)) > cosine(None) + 0.1
+
+
+class TestPhi:
+    def test_it_finds_what_a_line_cannot(self, tmp_path):
+        generator = torch.Generator().manual_seed(1)
+        features = F.normalize(torch.randn(3000, 8, generator=generator), dim=-1)
+        hidden = torch.relu(6 * features @ torch.randn(8, 24, generator=generator)) - 1
+        rows = {"clip_l": hidden @ torch.randn(24, 12, generator=generator)}
+        seen = []
+        bridge = fit_phi(features, rows, on_epoch=lambda done, total: seen.append((done, total)))
+        assert bridge.figures["clip_l.cosine"] > bridge.figures["clip_l.ridge_cosine"] + 0.03
+        assert seen[-1][0] == seen[-1][1]
+        bridge.save(tmp_path / "b.safetensors")
+        loaded = Bridge.load(tmp_path / "b.safetensors")
+        assert loaded.kind == "phi" and torch.equal(
+            loaded.carry(features[0])["clip_l"], bridge.carry(features[0])["clip_l"]
+        )
+
+    def test_where_a_line_is_the_truth_it_stays_with_it(self):
+        features, rows = world()
+        bridge = fit_phi(features, rows)
+        assert bridge.figures["clip_l.cosine"] > 0.995
+
+    def test_it_can_be_stopped(self):
+        def stop(done, total):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fit_phi(*world(100), on_epoch=stop)

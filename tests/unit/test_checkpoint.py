@@ -10,7 +10,7 @@ import pytest
 import torch
 from aai_pack.aai_models.adapt import checkpoint
 from aai_pack.aai_models.errors import TrainingError
-from aai_pack.tests.unit.test_adapt_settings import feature, trainer
+from aai_pack.tests.unit.test_adapt_settings import feature, inputs_of, trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,9 +42,9 @@ def test_a_continued_run_is_the_same_bit_for_bit(tmp_path, control, step):
     expected = whole.run(lambda _: None)
     first = trainer(noisy_loss, **changes)
     run_to(first, step)
-    checkpoint.save(first, first.inputs(), tmp_path / "run.safetensors")
+    checkpoint.save(first, inputs_of(first), tmp_path / "run.safetensors")
     second = trainer(noisy_loss, **changes)
-    checkpoint.restore(second, second.inputs(), tmp_path / "run.safetensors")
+    checkpoint.restore(second, inputs_of(second), tmp_path / "run.safetensors")
     assert second.step == step
     token = second.run(lambda _: None)
     assert torch.equal(token.vectors["clip_l"], expected.vectors["clip_l"])
@@ -70,9 +70,9 @@ def test_a_failure_inside_a_step_loses_only_that_step(tmp_path, seed):
     first = trainer(failing, accumulation=2)
     with pytest.raises(StoppedError):
         first.run(lambda _: None)
-    checkpoint.save(first, first.inputs(), tmp_path / "run.safetensors")
+    checkpoint.save(first, inputs_of(first), tmp_path / "run.safetensors")
     second = trainer(noisy_loss, accumulation=2)
-    checkpoint.restore(second, second.inputs(), tmp_path / "run.safetensors")
+    checkpoint.restore(second, inputs_of(second), tmp_path / "run.safetensors")
     assert torch.equal(second.run(lambda _: None).vectors["clip_l"], expected.vectors["clip_l"])
     assert second.losses == whole.losses and second.held_out_losses == whole.held_out_losses
 
@@ -80,24 +80,24 @@ def test_a_failure_inside_a_step_loses_only_that_step(tmp_path, seed):
 def test_an_ended_run_gives_its_result_again(tmp_path):
     first = trainer(noisy_loss, patience=2, learning_rate=0.5)
     expected = first.run(lambda _: None)
-    checkpoint.save(first, first.inputs(), tmp_path / "run.safetensors")
+    checkpoint.save(first, inputs_of(first), tmp_path / "run.safetensors")
 
     def never(vectors, sample):
         raise AssertionError("nothing is left to compute")
 
     second = trainer(never, patience=2, learning_rate=0.5)
-    checkpoint.restore(second, second.inputs(), tmp_path / "run.safetensors")
+    checkpoint.restore(second, inputs_of(second), tmp_path / "run.safetensors")
     assert second.finished
     assert torch.equal(second.run(lambda _: None).vectors["clip_l"], expected.vectors["clip_l"])
 
 
 def test_changed_inputs_are_refused_with_the_difference(tmp_path):
     first = trainer(noisy_loss)
-    checkpoint.save(first, first.inputs(), tmp_path / "run.safetensors")
+    checkpoint.save(first, inputs_of(first), tmp_path / "run.safetensors")
     other = trainer(noisy_loss, learning_rate=0.5, seed=3)
     before = other.adapters["clip_l"]
     with pytest.raises(TrainingError, match=r"learning_rate was 0\.02 and is 0\.5.*seed was 0 and is 3"):
-        checkpoint.restore(other, other.inputs(), tmp_path / "run.safetensors")
+        checkpoint.restore(other, inputs_of(other), tmp_path / "run.safetensors")
     assert torch.equal(other.adapters["clip_l"], before) and other.step == 0
 
 
@@ -106,7 +106,7 @@ def test_other_files(tmp_path, content):
     (tmp_path / "run.safetensors").write_bytes(content)
     run = trainer(noisy_loss)
     with pytest.raises(TrainingError, match="not a training that can be continued"):
-        checkpoint.restore(run, run.inputs(), tmp_path / "run.safetensors")
+        checkpoint.restore(run, inputs_of(run), tmp_path / "run.safetensors")
 
 
 def test_killed_while_writing(tmp_path):
@@ -123,9 +123,10 @@ def test_killed_while_writing(tmp_path):
         "loss = lambda vectors, sample: (vectors['clip_l'] - sample.noise.mean()).square().sum()\n"
         "run = trainer.AdapterTrainer(word, draw, loss, settings)\n"
         "path = Path(sys.argv[2])\n"
-        "if path.exists(): checkpoint.restore(run, run.inputs(), path)\n"
+        "inputs = checkpoint.run_inputs(settings, run.starts, '', run.draw.sigmas)\n"
+        "if path.exists(): checkpoint.restore(run, inputs, path)\n"
         "def step(r):\n"
-        "    checkpoint.save(r, r.inputs(), path); print(r.step, flush=True)\n"
+        "    checkpoint.save(r, inputs, path); print(r.step, flush=True)\n"
         "run.run(step)\n"
     )
     last = 0

@@ -1,0 +1,84 @@
+"""The mean feature of many sounds, kept in the header of an encoder's file.
+
+Features of sounds and of words lie around different means, although both are unit vectors of one space. What carries
+one to the other needs both means; that of the words is the text encoder's, that of the sounds belongs to this encoder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..audio.decode import decode_audio
+from ..audio.errors import AudioError
+from ..errors import CheckpointError
+from ..files import write_atomically
+
+HEADER = "aai.audio_centre"
+MIN_SOUNDS = 32
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a", ".aiff", ".aif")
+SECONDS = 10.24  # of each recording
+
+
+def read_centre(path: str | Path) -> Tensor | None:
+    """The mean unit feature (D,) in the header of an encoder's file, None where there is none."""
+    if Path(path).suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(HEADER)
+        values = torch.tensor(json.loads(text), dtype=torch.float32) if text else None
+    except (OSError, SafetensorError, ValueError, TypeError):
+        return None
+    return values if values is not None and values.ndim == 1 and bool(values.isfinite().all()) else None
+
+
+def write_centre(path: str | Path, centre: Tensor) -> None:
+    """Write `centre` (D,) into the header of an encoder's .safetensors file, atomically; raises `CheckpointError`."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{path.name} has no header to write into",
+            "The mean is kept in a .safetensors file",
+            "Convert the encoder first: python -m aai_models.align convert",
+        )
+    with safe_open(path, framework="pt") as file:
+        header = dict(file.metadata() or {})
+    header[HEADER] = json.dumps([round(float(value), 8) for value in centre])
+    tensors = load_file(path)
+    write_atomically(
+        path, lambda temporary: save_file(tensors, temporary, metadata=header), CheckpointError, "the encoder"
+    )
+
+
+def mean_feature(
+    folder: str | Path,
+    encode: Callable[[Tensor, int], Tensor],
+    on_file: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Tensor, int]:
+    """(mean, count) of the unit features of the recordings under `folder`: (D,); files that are no sound are left out.
+
+    `encode` maps (1, C, T) and a rate (Hz) to (1, D). Raises `CheckpointError` for fewer than 32 sounds.
+    """
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    features = []
+    for number, path in enumerate(paths, start=1):
+        try:
+            sound, rate = decode_audio(path, duration=SECONDS)
+            features.append(encode(sound[None], rate)[0].float())
+        except AudioError:
+            pass
+        on_file(number, len(paths))
+    if len(features) < MIN_SOUNDS:
+        raise CheckpointError(
+            f"{folder} holds {len(features)} sounds that can be read",
+            f"A mean needs {MIN_SOUNDS} different ones or more",
+            "Give a folder with more recordings, of as many kinds as you have",
+        )
+    return torch.stack(features).mean(0), len(features)
