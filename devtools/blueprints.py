@@ -101,14 +101,21 @@ def to_subgraph(blueprint: Blueprint, object_info: dict) -> dict:
         **{"links": links, "extra": {}, "description": blueprint.description},
     }
     outside = {
-        **{"id": 1, "type": definition["id"], "title": blueprint.name, "pos": [0, 0], "size": [400, 300]},
+        **{"id": len(nodes) + 1, "type": definition["id"], "title": blueprint.name, "pos": [0, 0], "size": [400, 300]},
         **{"flags": {}, "order": 0, "mode": 0, "widgets_values": []},
         "inputs": [{"name": slot["name"], "type": slot["type"], "link": None} for slot in inputs],
         "outputs": [{"name": slot["name"], "type": slot["type"], "links": []} for slot in outputs],
         "properties": {"proxyWidgets": [list(pair) for pair in blueprint.widgets]},
     }
     return {
-        **{"revision": 0, "last_node_id": 1, "last_link_id": 0, "nodes": [outside], "links": [], "version": 0.4},
+        **{
+            "revision": 0,
+            "last_node_id": outside["id"],
+            "last_link_id": 0,
+            "nodes": [outside],
+            "links": [],
+            "version": 0.4,
+        },
         **{"definitions": {"subgraphs": [definition]}, "extra": {}},
     }
 

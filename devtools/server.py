@@ -22,7 +22,7 @@ from .report import DevError, say
 
 # As users have it: a folder name with a dash, which is no valid Python identifier.
 PACK_FOLDER = "comfyui-align-adapt-inject"
-START_TIMEOUT = 180.0  # seconds; the first start of a host compiles its byte code
+START_TIMEOUT = 400.0  # seconds; the first start of a host compiles its byte code
 STOP_TIMEOUT = 15.0  # seconds before a server that does not end is killed
 
 
