@@ -42,7 +42,7 @@ def batch(at: Served) -> dict:
 
 def stock(at: Served, name: str, number: int) -> dict:
     """A photo through VAE and sampler twice, once for each prompt; the second picture is saved."""
-    graph = loaded(at.stand_ins, [SOURCE, f"{TARGET} {number}"], SIDE, SIDE)
+    graph = loaded(at.stand_ins, [SOURCE, f"a photo in the style of a storm {number}"], SIDE, SIDE)
     graph["4"] = {"class_type": "LoadImage", "inputs": {"image": f"batch/{name}"}}
     graph["5"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["4", 0], "vae": ["1", 2]}}
     graph["6"] = sampler(["1", 0], ["10", 0], ["5", 0], number, STEPS, DENOISE)
