@@ -24,7 +24,7 @@ IMAGE_SIZE = 224
 TORCH_OPERATIONS = SimpleNamespace(Linear=nn.Linear, LayerNorm=nn.LayerNorm, Conv2d=nn.Conv2d)
 
 # Parts of a pre-training or fine-tuning checkpoint that the encoders do not use.
-DROPPED = re.compile(r"^(decoder_|mask_token$|mlp_head\.)")
+DROPPED = re.compile(r"^(decoder_|mask_token$|mlp_head\.|picture_head\.)")
 AUDIO_ONLY = re.compile(r"^(patch_embed_a\.|modality_a$|pos_embed_a$|blocks_a\.|blocks_u\.|norm_a\.)")
 
 

@@ -41,12 +41,13 @@ def _folds(text: str) -> list[int]:
 
 def command_prepare(options) -> None:
     from .media import FramePicker
-    from .prepare import choose_folds, give_pictures, prepare
+    from .prepare import choose_folds, give_pictures, hold_out, prepare
 
     need("webdataset")
     clips = read_clips(options.source, options.layout, options.media)
     if options.folds or options.test_folds:
         clips = choose_folds(clips, _folds(options.folds), _folds(options.test_folds))
+    clips = hold_out(clips, options.heldout)
     if options.pictures:
         clips = give_pictures(clips, options.pictures, options.keep)
     picker = FramePicker(options.clip) if options.clip else None
@@ -79,6 +80,9 @@ def _add_prepare(commands) -> None:
     sub.add_argument("--pictures", type=Path, help="one folder of pictures for each label, for sounds without video")
     sub.add_argument("--clip", type=Path, help="folder of a CLIPModel that chooses a video's best frames")
     sub.add_argument("--keep", type=int, default=10, help="pictures of a clip (%(default)s)")
+    sub.add_argument(
+        "--heldout", type=float, default=0.02, help="share of recordings that choose the best checkpoint (%(default)s)"
+    )
     sub.add_argument("--shard-size", type=int, default=1000, help="clips of a tar file (%(default)s)")
     sub.add_argument("--workers", type=int, default=4, help="threads that read (%(default)s)")
     sub.set_defaults(run=command_prepare)

@@ -48,7 +48,6 @@ class AlignConfig:
     test_frame: str = "best"  # which one an evaluation sees: best (by CLIP), or middle (CAV-MAE's protocol)
     prompt: str = "label"  # the text of a label: `texts.PROMPTS`
     # Other
-    heldout: float = 0.02  # share of the training clips that choose the best checkpoint, where there is no `val` split
     seed: int = 0
     tower: CAVTMAEConfig = field(default_factory=CAVTMAEConfig)  # sizes, where training begins without a checkpoint
 
@@ -70,7 +69,6 @@ class AlignConfig:
             ("batch", 2, 10**6),
             ("epochs", 1, 10**6),
             ("lr", 0, 10),
-            ("heldout", 0, 0.9),
         )
         for name, low, high in ranges:
             value = getattr(self, name)
@@ -147,7 +145,6 @@ PRESETS = {
         level="normalised",
         mask_mel=24,
         mask_frames=96,
-        heldout=0.1,
         tower=TINY_TOWER,
     ),
 }

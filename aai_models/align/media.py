@@ -15,7 +15,7 @@ from .images import open_picture
 from .tables import SOUND, Clip
 
 SECONDS = 10.24  # that the audio tower hears
-LOOKED_AT, KEPT = 20, 10  # frames of a clip (paper A.3: 20, of which CLIP chooses 10)
+LOOKED_AT, KEPT = 20, 10  # frames of a clip (paper B.1: 20, of which CLIP chooses 10)
 SIDE = 256  # pixels of a stored picture's shorter side
 SILENT = 1e-4  # peak below which a clip is silence, -80 dBFS
 
@@ -107,7 +107,7 @@ def picture_bytes(picture: Image.Image) -> bytes:
 
 
 class FramePicker:
-    """Orders frames by how well CLIP finds that they show a label (paper A.3), from a local folder of a `CLIPModel`."""
+    """Orders frames by how well CLIP finds that they show a label (paper B.1), from a local folder of a `CLIPModel`."""
 
     def __init__(self, folder: Path):
         import transformers

@@ -55,6 +55,21 @@ def choose_folds(clips: list[Clip], train: list[int], test: list[int]) -> list[C
     return kept
 
 
+def hold_out(clips: list[Clip], share: float, seed: int = 0) -> list[Clip]:
+    """About this share of the training recordings as split `val`, which chooses the best checkpoint; drawn by a hash.
+
+    Nothing is changed where there is a `val` split already.
+    """
+    if any(clip.split == "val" for clip in clips):
+        return clips
+
+    def drawn(clip: Clip) -> bool:
+        digest = hashlib.sha256(f"{seed} {clip.group or clip.id}".encode("utf-8", "surrogateescape")).digest()
+        return clip.split == "train" and int.from_bytes(digest[:6], "big") < share * 2**48
+
+    return [replace(clip, split="val") if drawn(clip) else clip for clip in clips]
+
+
 def give_pictures(clips: list[Clip], folder: Path, count: int, seed: int = 0) -> list[Clip]:
     """Each clip gets `count` pictures of its label's folder, drawn by its id and the seed."""
     library = pictures_by_label(folder)
@@ -74,7 +89,7 @@ class _Read:
     clip: Clip
     sound: bytes = b""
     suffix: str = ""
-    pictures: list = field(default_factory=list)
+    pictures: list = field(default_factory=list)  # in the order of time
     failure: str = ""
 
 
@@ -161,8 +176,9 @@ def _write(
                 if read.failure:
                     report.skipped[read.clip.id] = read.failure
                     continue
-                pictures = _chosen(read, picker, keep)
-                writer.write(_sample(row, read, pictures))
+                order = _order(read, picker, keep)
+                pictures = [picture_bytes(read.pictures[i]) for i in order]
+                writer.write(_sample(row, read, order, pictures))
                 counts.append(row)
                 row, most = row + 1, max(most, len(pictures))
                 report.pictures += len(pictures)
@@ -188,14 +204,12 @@ def _file_name(split: str) -> str:
     return name if name == split else f"{name}_{hashlib.sha256(split.encode()).hexdigest()[:6]}"
 
 
-def _chosen(read: _Read, picker: FramePicker | None, keep: int) -> list[bytes]:
-    """At most `keep` pictures as JPEG."""
-    pictures = read.pictures
-    if picker is not None and pictures:
-        pictures = [pictures[i] for i in picker.order(pictures, read.clip.label)[:keep]]
-    elif len(pictures) > keep:
-        pictures = [pictures[i * len(pictures) // keep] for i in range(keep)]
-    return [picture_bytes(picture) for picture in pictures]
+def _order(read: _Read, picker: FramePicker | None, keep: int) -> list[int]:
+    """Which pictures are kept, the best first."""
+    count = len(read.pictures)
+    if picker is not None and count:
+        return picker.order(read.pictures, read.clip.label)[:keep]
+    return list(range(count)) if count <= keep else [i * count // keep for i in range(keep)]
 
 
 def _sample(row: int, read: _Read, pictures: list[bytes]) -> dict:

@@ -30,6 +30,7 @@ class Clip:
     start: float = 0.0  # seconds into the file
     seconds: float | None = None  # None: to the end
     pictures: tuple[Path, ...] = ()
+    group: str = ""  # recording that the clip was cut from; clips of one are held out together. Empty: the id
 
     @property
     def is_video(self) -> bool:
@@ -106,11 +107,16 @@ def _esc50(source: Path, media: Path | None) -> Iterator[Clip]:
         for line, row in _rows(table, "filename", "fold", "category"):
             fold = int(_number(row["fold"], table, line, "fold"))
             path = (media or source / "audio") / row["filename"]
-            yield Clip(path.stem, path, plain(row["category"]), fold=fold)
+            yield Clip(path.stem, path, plain(row["category"]), fold=fold, group=_recording(path.stem))
         return
     for path in sorted(source.glob("*/*")):
         if path.suffix.lower() in SOUND and (match := FOLD_NAME.match(path.name)):
-            yield Clip(path.stem, path, plain(path.parent.name), fold=int(match[1]))
+            yield Clip(path.stem, path, plain(path.parent.name), fold=int(match[1]), group=_recording(path.stem))
+
+
+def _recording(name: str) -> str:
+    """fold-source of fold-source-take."""
+    return "-".join(name.split("-")[:2])
 
 
 def _urbansound8k(source: Path, media: Path | None) -> Iterator[Clip]:
@@ -118,7 +124,7 @@ def _urbansound8k(source: Path, media: Path | None) -> Iterator[Clip]:
     for line, row in _rows(table, "slice_file_name", "fold", "class"):
         fold = int(_number(row["fold"], table, line, "fold"))
         path = (media or source / "audio") / f"fold{fold}" / row["slice_file_name"]
-        yield Clip(path.stem, path, plain(row["class"]), fold=fold)
+        yield Clip(path.stem, path, plain(row["class"]), fold=fold, group=path.stem.split("-")[0])
 
 
 def _vggsound(source: Path, media: Path | None) -> Iterator[Clip]:

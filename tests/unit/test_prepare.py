@@ -11,7 +11,7 @@ import pytest
 import torch
 from aai_pack.aai_models.align import media
 from aai_pack.aai_models.align.media import FramePicker, clip_pictures, picture_bytes, sound_bytes, video_frames
-from aai_pack.aai_models.align.prepare import choose_folds, give_pictures, prepare
+from aai_pack.aai_models.align.prepare import choose_folds, give_pictures, hold_out, prepare
 from aai_pack.aai_models.align.tables import Clip, plain, read_clips
 from aai_pack.aai_models.align.texts import CLIPTexts, HashedWords, Reduced, class_texts, orthonormal
 from aai_pack.aai_models.audio.decode import decode_audio
@@ -98,7 +98,9 @@ class TestLayouts:
             "filename,fold,target,category,esc10,src_file,take\n1-137-A-32.wav,1,32,keyboard_typing,False,137,A\n"
         )
         clips = read_clips(tmp_path)
-        assert clips == [Clip("1-137-A-32", tmp_path / "audio" / "1-137-A-32.wav", "keyboard typing", fold=1)]
+        assert clips == [
+            Clip("1-137-A-32", tmp_path / "audio" / "1-137-A-32.wav", "keyboard typing", fold=1, group="1-137")
+        ]
 
     def test_esc10_as_first_published(self, tmp_path):
         write_tone(tmp_path / "001 - Dog bark" / "1-100032-A.wav"), write_tone(tmp_path / "sea_waves" / "3-7-B.wav")
@@ -289,6 +291,14 @@ class TestPrepare:
         assert give_pictures([Clip("x", tmp_path, "cat")], tmp_path, 2)[0].pictures == ()
         with pytest.raises(DataError, match="holds no pictures"):
             give_pictures(clips, tmp_path / "dog", 2)
+
+    def test_held_out_recordings_stay_together(self):
+        clips = [Clip(f"{n}-{take}", None, "dog", group=str(n)) for n in range(50) for take in "ab"]
+        held = hold_out(clips, 0.2)
+        chosen = [c for c in held if c.split == "val"]
+        assert 10 <= len(chosen) <= 24 and len({c.group for c in chosen}) == len(chosen) / 2
+        assert hold_out(clips, 0.2) == held and hold_out(held, 0.5) == held
+        assert {c.split for c in hold_out(clips, 0.0)} == {"train"}
 
 
 class TestTexts:
