@@ -5,8 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
+
 from ..errors import DataError
+from .cavt_mae import CAVTMAE, self_test
+from .config import PRESETS, AlignConfig
+from .convert import read_state_dict
+from .momentum import TIED
 from .tables import LAYOUTS, read_clips
+from .texts import open_texts
+from .trainer import RunOptions, fingerprint, train
+from .world import World
 
 
 def bar(what: str):
@@ -67,6 +76,82 @@ def command_prepare(options) -> None:
         print(f"  {line}")
 
 
+def open_model(path: Path | None, config: AlignConfig) -> CAVTMAE:
+    """The towers of a file, checked as the nodes check them; untrained ones of the config's size without a file."""
+    if path is None:
+        return CAVTMAE.fresh(config.tower, config.seed)
+    model = CAVTMAE.from_state_dict({name: tensor.float() for name, tensor in read_state_dict(path).items()})
+    with torch.inference_mode():
+        self_test(model.encode_audio)
+    return model
+
+
+def open_source(place: str, model: CAVTMAE, config: AlignConfig, texts: str, cache: Path, gib: float, workers: int):
+    """The clips of a prepared set for a training of `model`."""
+    from .shards import ShardSet, ShardSource
+
+    states = None
+    if model.has_images:
+        tied = config.momentum_target in TIED
+        states = (model.config.image_tokens, model.config.dim) if tied else (model.config.dim,)
+    return ShardSource(
+        ShardSet.open(place),
+        config,
+        open_texts(texts, model.config.dim),
+        states=states,
+        tower=f"{fingerprint(model)} {config.precision}",
+        cache=cache if gib else None,
+        limit=int(gib * 2**30),
+        workers=workers,
+    )
+
+
+def command_train(options) -> int:
+    need("webdataset")
+    config = PRESETS[options.preset].changed(options.set)
+    world = World.start(options.device)
+    try:
+        model = open_model(options.init, config)
+        cache = options.cache or options.out / "cache"
+        source = open_source(options.data, model, config, options.texts, cache, options.cache_gib, options.workers)
+        if world.rank == 0:
+            print(f"{options.data}: {source.name}; pictures: {source.pictures}")
+            print(f"{config.to_json()}")
+            if options.init is None:
+                print(
+                    "no --init: the towers are untrained; a picture side that never saw anything teaches colours at best"
+                )
+        run = RunOptions(options.chunk, options.checkpoint_minutes, options.max_steps)
+        result = train(model, source, config, options.out, world=world, options=run, progress=bar("steps"))
+    finally:
+        world.stop()
+    if world.rank == 0:
+        state = "finished" if result.finished else "stopped; the same command goes on"
+        print(f"{state} at step {result.steps}; best held-out score {result.best:.2f} at step {result.best_step}")
+        print(f"the encoder: {result.encoder}")
+    return 0 if result.finished else 130
+
+
+def _add_train(commands) -> None:
+    sub = commands.add_parser(
+        "train", help="tune the audio encoder towards pictures and words; the same command goes on"
+    )
+    sub.add_argument("data", help="a prepared set: its folder or URL")
+    sub.add_argument("out", type=Path, help="folder of this training")
+    sub.add_argument("--preset", default="paper", choices=PRESETS, help="settings to begin with (%(default)s)")
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting; repeatable")
+    sub.add_argument("--init", type=Path, help="a CAV-MAE or CAVT-MAE file to begin with (default: untrained towers)")
+    sub.add_argument("--texts", default="hash", help="folder of SD1.x's CLIP text encoder, or `hash` (%(default)s)")
+    sub.add_argument("--workers", type=int, default=2, help="processes that decode; 0: none but this one (%(default)s)")
+    sub.add_argument("--chunk", type=int, default=0, help="clips in memory at a time; 0: the whole batch (%(default)s)")
+    sub.add_argument("--cache", type=Path, help="folder of kept features (default: OUT/cache)")
+    sub.add_argument("--cache-gib", type=float, default=20.0, help="most of each kind kept; 0: nothing (%(default)s)")
+    sub.add_argument("--checkpoint-minutes", type=float, default=10.0, help="between checkpoints (%(default)s)")
+    sub.add_argument("--max-steps", type=int, default=0, help="stop there, as if by Ctrl-C; 0: never (%(default)s)")
+    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    sub.set_defaults(run=command_train)
+
+
 def _add_prepare(commands) -> None:
     sub = commands.add_parser("prepare", help="a training set from folders or tables of clips with labels")
     sub.add_argument("source", type=Path, help="a folder, or a .csv table")
@@ -91,3 +176,4 @@ def _add_prepare(commands) -> None:
 def add_to(commands) -> None:
     """Add the commands to the parser's."""
     _add_prepare(commands)
+    _add_train(commands)

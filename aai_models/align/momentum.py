@@ -82,6 +82,12 @@ class Student(nn.Module):
         super().__init__()
         if reading not in READINGS:
             raise ValueError(f"momentum_target is {reading!r}; known are {', '.join(READINGS)}")
+        if reading in TIED and not model.config.shared_depth:
+            raise TrainingError(
+                f"momentum_target `{reading}` got towers without a shared block",
+                "Its teacher averages the block that both towers share",
+                "Begin with a CAV-MAE checkpoint, or choose `frozen`, `audio` or `head`",
+            )
         self.reading = reading
         self.model = copy.deepcopy(model) if reading in TIED else untie(model)
         self.model.requires_grad_(False)

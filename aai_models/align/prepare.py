@@ -212,16 +212,11 @@ def _order(read: _Read, picker: FramePicker | None, keep: int) -> list[int]:
     return list(range(count)) if count <= keep else [i * count // keep for i in range(keep)]
 
 
-def _sample(row: int, read: _Read, pictures: list[bytes]) -> dict:
+def _sample(row: int, read: _Read, order: list[int], pictures: list[bytes]) -> dict:
+    """One clip's members; `order` tells where in time each picture stood, of `looked_at`."""
     clip = read.clip
-    note = {
-        "row": row,
-        "id": clip.id,
-        "label": clip.label,
-        "text": clip.text,
-        "fold": clip.fold,
-        "pictures": len(pictures),
-    }
+    note = {"row": row, "id": clip.id, "label": clip.label, "text": clip.text, "fold": clip.fold}
+    note |= {"order": order, "looked_at": len(read.pictures)}
     text = json.dumps(note, ensure_ascii=False).encode("utf-8", "surrogateescape")
     sample = {"__key__": f"{row:09d}", "json": text, f"sound.{read.suffix}": read.sound}
     return sample | {f"picture{n:02d}.jpg": data for n, data in enumerate(pictures)}
