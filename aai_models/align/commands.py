@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..errors import DataError
+from . import judging
 from .cavt_mae import CAVTMAE, self_test
 from .config import PRESETS, AlignConfig
 from .convert import read_state_dict
@@ -177,3 +178,4 @@ def add_to(commands) -> None:
     """Add the commands to the parser's."""
     _add_prepare(commands)
     _add_train(commands)
+    judging.add_to(commands)
