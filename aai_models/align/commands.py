@@ -9,6 +9,7 @@ import torch
 
 from ..errors import DataError
 from . import judging
+from .ablate import ROWS
 from .cavt_mae import CAVTMAE, self_test
 from .config import PRESETS, AlignConfig
 from .convert import read_state_dict
@@ -133,23 +134,68 @@ def command_train(options) -> int:
     return 0 if result.finished else 130
 
 
-def _add_train(commands) -> None:
-    sub = commands.add_parser(
-        "train", help="tune the audio encoder towards pictures and words; the same command goes on"
+def command_ablate(options) -> None:
+    from .ablate import ablate, write_ablation
+    from .shards import ShardSet
+
+    need("webdataset")
+    config = PRESETS[options.preset].changed(options.set)
+    shards = ShardSet.open(options.data)
+    cache = options.out / "cache"
+
+    def train_one(changed: AlignConfig, folder: Path) -> bool:
+        model = open_model(options.init, changed)
+        source = open_source(options.data, model, changed, options.texts, cache, options.cache_gib, options.workers)
+        run = RunOptions(options.chunk, tensorboard=False)
+        return train(model, source, changed, folder, world=World.start(options.device), options=run, say=str).finished
+
+    dim = open_model(options.init, config).config.dim
+    table = ablate(
+        train_one,
+        config,
+        shards,
+        open_texts(options.texts, dim),
+        options.out,
+        seeds=_folds(options.seeds),
+        rows=[name.strip() for name in options.rows.split(";")] if options.rows else list(ROWS),
+        split=options.split,
     )
+    about = f"preset {config.preset}, {config.epochs} epochs on {shards.name}; the last step on split {options.split}"
+    print(write_ablation(table, about, options.out) + f"written to {options.out}")
+
+
+def _training_arguments(sub, workers: int) -> None:
     sub.add_argument("data", help="a prepared set: its folder or URL")
-    sub.add_argument("out", type=Path, help="folder of this training")
+    sub.add_argument("out", type=Path, help="folder of what comes out")
     sub.add_argument("--preset", default="paper", choices=PRESETS, help="settings to begin with (%(default)s)")
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting; repeatable")
     sub.add_argument("--init", type=Path, help="a CAV-MAE or CAVT-MAE file to begin with (default: untrained towers)")
     sub.add_argument("--texts", default="hash", help="folder of SD1.x's CLIP text encoder, or `hash` (%(default)s)")
-    sub.add_argument("--workers", type=int, default=2, help="processes that decode; 0: none but this one (%(default)s)")
+    sub.add_argument(
+        "--workers", type=int, default=workers, help="processes that decode; 0: none but this one (%(default)s)"
+    )
     sub.add_argument("--chunk", type=int, default=0, help="clips in memory at a time; 0: the whole batch (%(default)s)")
-    sub.add_argument("--cache", type=Path, help="folder of kept features (default: OUT/cache)")
     sub.add_argument("--cache-gib", type=float, default=20.0, help="most of each kind kept; 0: nothing (%(default)s)")
+    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+
+
+def _add_ablate(commands) -> None:
+    sub = commands.add_parser("ablate", help="Table 3: trainings with and without the teacher, over seeds")
+    _training_arguments(sub, workers=0)
+    sub.add_argument("--seeds", default="0,1,2", help="(%(default)s)")
+    sub.add_argument("--rows", default="", help=f"some of these, with ; between them: {'; '.join(ROWS)}")
+    sub.add_argument("--split", default="test", help="judged on (%(default)s)")
+    sub.set_defaults(run=command_ablate)
+
+
+def _add_train(commands) -> None:
+    sub = commands.add_parser(
+        "train", help="tune the audio encoder towards pictures and words; the same command goes on"
+    )
+    _training_arguments(sub, workers=2)
+    sub.add_argument("--cache", type=Path, help="folder of kept features (default: OUT/cache)")
     sub.add_argument("--checkpoint-minutes", type=float, default=10.0, help="between checkpoints (%(default)s)")
     sub.add_argument("--max-steps", type=int, default=0, help="stop there, as if by Ctrl-C; 0: never (%(default)s)")
-    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     sub.set_defaults(run=command_train)
 
 
@@ -178,4 +224,5 @@ def add_to(commands) -> None:
     """Add the commands to the parser's."""
     _add_prepare(commands)
     _add_train(commands)
+    _add_ablate(commands)
     judging.add_to(commands)

@@ -1,4 +1,4 @@
-"""A training run on disk: `last.run` to go on from, `best.safetensors` to use. Each is written whole or not at all."""
+"""A training on disk: `last.run` to go on from, `best` and `final` .safetensors to use. Each is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .config import AlignConfig, differences
 from .momentum import Student, Teacher
 
 FORMAT = "aai-align-1"
-LAST, BEST, LOG = "last.run", "best.safetensors", "log.jsonl"
+LAST, BEST, FINAL, LOG = "last.run", "best.safetensors", "final.safetensors", "log.jsonl"
 
 
 def save_last(
@@ -33,7 +33,7 @@ def save_last(
     write_atomically(path, lambda p: save_file(tensors, p, metadata=header), TrainingError, "the checkpoint")
 
 
-def save_best(path: Path, student: Student, config: AlignConfig, about: dict[str, str]) -> None:
+def save_encoder(path: Path, student: Student, config: AlignConfig, about: dict[str, str]) -> None:
     """The towers under CAV-MAE's names, with the config in the header: what every other part of the pack loads."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.model.state_dict().items()}
     if student.head is not None:

@@ -137,8 +137,10 @@ class Trainer:
         for line in self.source.report():
             self._say(f"skipped: {line}")
         finished = self.epoch >= config.epochs
+        if finished and world.rank == 0:
+            self._save_encoder(runfile.FINAL, "the last step")
         if self.best < 0 and world.rank == 0:
-            self._save_best("nothing was held out: this is the last step")
+            self._save_encoder(runfile.BEST, "nothing was held out: this is the last step")
         world.wait()
         return Result(self.step, finished, self.best, self.best_step, self.folder / runfile.BEST)
 
@@ -225,11 +227,11 @@ class Trainer:
         if figures["score"] > self.best:
             self.best, self.best_step = figures["score"], self.step
             if self.world.rank == 0:
-                self._save_best(json.dumps(figures))
+                self._save_encoder(runfile.BEST, json.dumps(figures))
 
-    def _save_best(self, heldout: str) -> None:
+    def _save_encoder(self, name: str, heldout: str) -> None:
         about = {"step": str(self.step), "heldout": heldout, "data": self.source.name}
-        runfile.save_best(self.folder / runfile.BEST, self.student, self.config, about)
+        runfile.save_encoder(self.folder / name, self.student, self.config, about)
 
     def save_last(self) -> None:
         """Write where the training is. All processes call it together, but for one that stops on an error."""

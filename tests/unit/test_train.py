@@ -283,7 +283,7 @@ class TestStopping:
             "optimizer = torch.optim.AdamW(student.trained().values())\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
-            "ways = (runfile.save_last, (Teacher(student), optimizer, config, {})), (runfile.save_best, (config, {}))\n"
+            "ways = (runfile.save_last, (Teacher(student), optimizer, config, {})), (runfile.save_encoder, (config, {}))\n"
             "for save, rest in ways:\n"
             "    try: save(pathlib.Path(sys.argv[2]), student, *rest)\n"
             "    except TrainingError as error: print(error)\n"
