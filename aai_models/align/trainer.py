@@ -19,6 +19,7 @@ from ..errors import TrainingError
 from . import runfile
 from .cavt_mae import CAVTMAE
 from .config import AlignConfig
+from .curves import draw_curves, read_log
 from .items import Item, Source
 from .metrics import accuracy, retrieval
 from .momentum import explain
@@ -139,6 +140,8 @@ class Trainer:
         finished = self.epoch >= config.epochs
         if finished and world.rank == 0:
             self._save_encoder(runfile.FINAL, "the last step")
+            about = f"{self.config.preset}, momentum_target {self.config.momentum_target}"
+            draw_curves(*read_log(self.folder / runfile.LOG), about).save(self.folder / "curves.png")
         if self.best < 0 and world.rank == 0:
             self._save_encoder(runfile.BEST, "nothing was held out: this is the last step")
         world.wait()

@@ -25,6 +25,7 @@ from aai_pack.aai_models.align.texts import HashedWords
 from aai_pack.aai_models.align.trainer import RunOptions, Trainer, train
 from aai_pack.aai_models.errors import DataError, TrainingError
 from aai_pack.tests.unit.align_sets import make_set, memory_source, small_config, small_model
+from PIL import Image
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,7 @@ class TestLearning:
         model = CAVTMAE.from_state_dict(read_state_dict(result.encoder))
         assert model.config.shared_depth == (reading in TIED) and model.has_images
         assert bool(read_head(result.encoder)) == (reading == "head")
+        assert Image.open(tmp_path / "curves.png").size[0] == 760
         lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
         kl = [line["momentum"] for line in lines if "momentum" in line]
         assert kl[0] == pytest.approx(0, abs=1e-4) and (max(kl) < 1e-4 if reading == "frozen" else kl[-1] > 1e-4)
