@@ -132,6 +132,7 @@ PRESETS = {
     "tiny": AlignConfig(
         preset="tiny",
         momentum_target="both",
+        momentum=0.95,  # 0.995 averages over 200 steps: more than such a training has
         multi_positive=True,
         batch=40,
         epochs=40,
