@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from aai_pack.aai_models.align.__main__ import main
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE
 from aai_pack.aai_models.align.convert import read_state_dict
 from aai_pack.aai_models.align.items import MemorySource, augmented, draw
@@ -89,6 +94,15 @@ class TestLearning:
         lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
         kl = [line["momentum"] for line in lines if "momentum" in line]
         assert kl[0] == pytest.approx(0, abs=1e-4) and (max(kl) < 1e-4 if reading == "frozen" else kl[-1] > 1e-4)
+
+    def test_half_precision(self, tmp_path):
+        config = small_config(precision="bf16", epochs=5, noise=False)
+        result, _ = run(tmp_path, memory_source(config), config, chunk=5)
+        curve = losses(tmp_path)
+        assert result.finished and sum(curve[-2:]) < 0.9 * sum(curve[:2])
+        assert read_state_dict(result.encoder)["norm_a.weight"].dtype == torch.float32
+        with pytest.raises(TrainingError, match="fp16 without a GPU"):
+            run(tmp_path, memory_source(config), small_config(precision="fp16"))
 
     def test_text_and_visual_stems_stay_bit_for_bit(self, tmp_path):
         config, begun = small_config(momentum_target="both"), small_model().state_dict()
@@ -221,6 +235,25 @@ class TestGoingOn:
         assert list((tmp_path / "whole" / "tensorboard").glob("events*"))
         same_end(tmp_path / "whole", tmp_path / "parts")
 
+    @pytest.mark.parametrize("stops", [False, pytest.param(True, marks=pytest.mark.slow)])
+    def test_two_processes_at_the_command_line(self, tmp_path, prepared, capsys, stops):
+        """The command of one process, started by `torchrun`: it trains, goes on, and chooses the best together."""
+        tower = vars(small_config().tower).items()
+        settings = [f"--set=tower.{name}={value}" for name, value in tower]
+        settings += ["--set=batch=4", "--set=epochs=2", "--set=momentum_target=head", "--device=cpu", "--workers=0"]
+        command = ["train", str(prepared), str(tmp_path), *settings]
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "--no-python"]
+        launch += [sys.executable, "-m", "aai_models.align", *command]
+        options = {"cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "timeout": 300}
+        if stops:
+            first = subprocess.run([*launch, "--max-steps=2"], **options, capture_output=True, text=True)
+            assert "stopped; the same command goes on at step 2" in first.stdout, first.stdout + first.stderr
+        done = subprocess.run(launch, **options, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ("going on from step 2" in done.stdout) == stops
+        assert done.stdout.count("finished at step") == 1 and "epoch 2: a2t" in done.stdout
+        assert main(command) == 1 and "processes was 2 and is 1" in capsys.readouterr().err
+
 
 class TestStopping:
     def test_a_sound_that_is_no_number_is_named(self, tmp_path):
@@ -344,6 +377,17 @@ class TestShards:
         assert sorted(halves[0] + halves[1]) == sorted(keys(0)) and not set(halves[0]) & set(halves[1])
         assert source.steps(0, 4, 2) == min(map(len, halves)) // 2
         assert len(list(source.heldout(0, 1))) == 4
+
+    @pytest.mark.skipif(shutil.which("curl") is None, reason="webdataset fetches URLs with curl")
+    def test_from_a_url(self, prepared):
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(prepared))
+        handler.log_message = lambda *_: None
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            shards = ShardSet.open(f"http://127.0.0.1:{server.server_address[1]}/")
+            far = [raw["note"].id for raw in shards.raw("train")]
+            server.shutdown()
+        assert far == [raw["note"].id for raw in ShardSet.open(str(prepared)).raw("train")] and not shards.damaged
 
     def test_what_is_no_set(self, tmp_path, prepared):
         with pytest.raises(DataError, match=r"no prepared training set.*aai_models\.align prepare"):
