@@ -6,11 +6,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from .encoders import CAVTEncoder
 from .evaluate import Judged, SetFeatures, class_similarities, encode_set, probe, table_1, table_2
 from .published import recognise
 from .shards import ShardSet
 from .tables_out import Evaluation, similarity_picture, write_all
-from .texts import TextEncoder, class_texts, open_texts
+from .texts import ClapTexts, TextEncoder, class_texts, open_texts
 
 
 def judge(
@@ -42,6 +43,13 @@ def judge(
     return evaluation, features
 
 
+def own_texts(judged: Judged, path: Path, texts: str) -> TextEncoder | None:
+    """The words in an encoder's space: `texts` for a CAVT-MAE, its own for a CLAP, none for others."""
+    if isinstance(judged.encoder, CAVTEncoder):
+        return open_texts(texts, judged.encoder.dim)
+    return ClapTexts(judged.encoder, path) if judged.encoder.model.config.model_type == "clap" else None
+
+
 def similarity_pictures(features: SetFeatures, texts: TextEncoder | None) -> dict[str, Image.Image]:
     """Fig. 3's question as pictures: which sounds are near which pictures and words, class by class."""
     pictures = {}
@@ -61,14 +69,15 @@ def command_evaluate(options) -> None:
     need("webdataset")
     shards = ShardSet.open(options.data)
     judged = Judged.open(options.encoder)
-    ours = judged.encoder.has_images or options.encoder.is_file()
-    texts = open_texts(options.texts, judged.encoder.dim) if ours else None
+    texts = own_texts(judged, options.encoder, options.texts)
     probe_on = "train" if options.probe and "train" in shards.index["splits"] else ""
     evaluation, features = judge(judged, shards, options.split, texts, probe_on=probe_on, progress=bar("clips"))
-    others = [judged.untrained()] if not options.no_baseline else []
-    for other in [other for other in others if other] + [Judged.open(path) for path in options.beside]:
-        words = texts if other.encoder.dim == judged.encoder.dim and other.encoder.has_images else None
-        evaluation.baselines.append(judge(other, shards, options.split, words, probe_on=probe_on)[0])
+    others = [(options.encoder, None if options.no_baseline else judged.untrained())]
+    others += [(path, Judged.open(path)) for path in options.beside]
+    for path, other in others:
+        if other is not None:
+            words = own_texts(other, path, options.texts)
+            evaluation.baselines.append(judge(other, shards, options.split, words, probe_on=probe_on)[0])
     text = write_all(evaluation, similarity_pictures(features, texts), options.out)
     print(text + f"written to {options.out}")
 

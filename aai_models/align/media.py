@@ -13,6 +13,7 @@ from ..audio.errors import AudioError
 from ..errors import CheckpointError
 from .images import open_picture
 from .tables import SOUND, Clip
+from .texts import require_tokenizer
 
 SECONDS = 10.24  # that the audio tower hears
 LOOKED_AT, KEPT = 20, 10  # frames of a clip (paper B.1: 20, of which CLIP chooses 10)
@@ -112,6 +113,7 @@ class FramePicker:
     def __init__(self, folder: Path):
         import transformers
 
+        require_tokenizer(folder)
         try:
             options = {"local_files_only": True}
             self._model = transformers.CLIPModel.from_pretrained(folder, **options).eval().requires_grad_(False)

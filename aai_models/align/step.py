@@ -59,7 +59,13 @@ class Stepper:
         return torch.autocast(self.world.device.type, self.precision)
 
     def assemble(self, items: list[Item], epoch: int | None) -> Batch:
-        device, config = self.world.device, self.config
+        device, config, dim = self.world.device, self.config, self.student.model.config.dim
+        if items[0].text.shape != (dim,):
+            raise TrainingError(
+                f"A text feature has the shape {tuple(items[0].text.shape)}",
+                f"The towers give features of {dim} values, and so must the texts",
+                "Bring them to that width, for example with texts.Reduced or texts.orthonormal",
+            )
         sounds = [
             item.fbank if epoch is None else augmented(item.fbank, config, draw(config, epoch, item.row))
             for item in items

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CheckpointError, TrainingError
+from .encoders import TransformersEncoder
 
 # How a label becomes a sentence: raw (paper), as in LAION-CLAP, as in LanguageBind, and the mean of all.
 PROMPTS = {
@@ -31,6 +32,16 @@ class TextEncoder(Protocol):
     def encode(self, texts: list[str]) -> Tensor:
         """N texts -> unit vectors (N, D), float32."""
         ...
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Raise `CheckpointError` without a vocabulary: transformers would quietly make a tokenizer that knows no word."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise CheckpointError(
+            f"{folder} has no tokenizer",
+            "Words need the tokenizer (tokenizer.json or vocab.json) that the encoder was published with",
+            "Copy the whole folder as it is published",
+        )
 
 
 class HashedWords:
@@ -60,6 +71,7 @@ class CLIPTexts:
     def __init__(self, folder: Path):
         import transformers
 
+        require_tokenizer(folder)
         try:
             options = {"local_files_only": True}
             self._tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, **options)
@@ -84,6 +96,30 @@ class CLIPTexts:
             inputs = self._tokenizer(part, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
             features.append(self._model(input_ids=inputs["input_ids"]).pooler_output.float())
         return F.normalize(torch.cat(features), dim=-1).clone()
+
+
+class ClapTexts:
+    """The text side of a CLAP that `encoders.TransformersEncoder` read from a folder, with the tokenizer beside it."""
+
+    def __init__(self, encoder: TransformersEncoder, folder: Path):
+        from transformers import AutoTokenizer
+
+        require_tokenizer(folder)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise CheckpointError(
+                f"{folder}'s tokenizer cannot be read ({type(error).__name__}: {str(error)[:200]})",
+                "CLAP's words need the tokenizer that it was published with",
+                "Copy the whole folder as it is published",
+            ) from None
+        self._model, self.dim, self.name = encoder.model, encoder.dim, f"{encoder.name}'s own texts"
+
+    @torch.inference_mode()
+    def encode(self, texts: list[str]) -> Tensor:
+        inputs = self._tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
+        features = self._model.get_text_features(**inputs)
+        return F.normalize(getattr(features, "pooler_output", features).float(), dim=-1).clone()
 
 
 def open_texts(source: str, dim: int) -> TextEncoder:

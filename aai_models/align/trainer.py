@@ -111,7 +111,7 @@ class Trainer:
         """Train to the end, or until `stopping` is set; goes on from the folder's `last.run` if there is one."""
         config, world = self.config, self.world
         self._begin()
-        log = _Log(self.folder, self.options.tensorboard and world.rank == 0) if world.rank == 0 else None
+        log = _Log(self.folder, self.options.tensorboard, self.step) if world.rank == 0 else None
         saved_at = time.monotonic()
         try:
             while self.epoch < config.epochs and not self.stopping:
@@ -281,14 +281,14 @@ def train(
 class _Log:
     """One JSON line for each step, and TensorBoard's files where it is installed."""
 
-    def __init__(self, folder: Path, tensorboard: bool):
+    def __init__(self, folder: Path, tensorboard: bool, step: int):
         self._file = open(folder / runfile.LOG, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
         self._board = None
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
 
-                self._board = SummaryWriter(folder / "tensorboard")
+                self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
             except ImportError:
                 pass  # the lines hold the same figures
 

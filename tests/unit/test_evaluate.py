@@ -16,7 +16,7 @@ from aai_pack.aai_models.align.shards import Note, ShardSet
 from aai_pack.aai_models.align.tables_out import similarity_picture, table_picture, text_tables, write_all
 from aai_pack.aai_models.align.texts import HashedWords
 from aai_pack.aai_models.align.trainer import RunOptions, train
-from aai_pack.aai_models.errors import DataError
+from aai_pack.aai_models.errors import CheckpointError, DataError
 from aai_pack.tests.unit.align_sets import make_set, memory_source, small_config, small_model
 from aai_pack.tests.unit.test_encoders import save_clap
 from hypothesis import given, settings
@@ -155,6 +155,16 @@ class TestTables:
         assert evaluation.retrieval == [] and evaluation.classification == [] and 0 <= evaluation.probe <= 100
         assert judging.similarity_pictures(features, None) == {}
         assert "linear probe" in text_tables(evaluation)
+        with pytest.raises(CheckpointError, match="no tokenizer"):
+            judging.own_texts(judged, tmp_path / "clap", "hash")
+        words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"adefghikmnoprstu"]
+        (tmp_path / "clap" / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}))
+        (tmp_path / "clap" / "merges.txt").write_text("#version: 0.2\n")
+        (tmp_path / "clap" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "RobertaTokenizer"}))
+        texts = judging.own_texts(judged, tmp_path / "clap", "hash")
+        features = texts.encode(["dog", "rain", "dog"])
+        assert features.shape == (3, 24) and torch.allclose(features[0], features[2], atol=1e-6)
+        assert not torch.allclose(features[0], features[1], atol=1e-4)
         torch.save(CAVTMAE.fresh(small_config().tower).state_dict(), tmp_path / "plain.pth")
         assert Judged.open(tmp_path / "plain.pth").config == PRESETS["paper"]
 

@@ -80,6 +80,12 @@ def clip_folder(tmp_path_factory):
     return write_clip_model(tmp_path_factory.mktemp("clip"))
 
 
+def words_alone(folder, clip_folder):
+    """A folder with a vocabulary and no model."""
+    (folder / "vocab.json").write_text((clip_folder / "vocab.json").read_text())
+    return folder
+
+
 def members(folder) -> dict[str, list[str]]:
     """Row key -> suffixes, over all shards."""
     found: dict[str, list[str]] = {}
@@ -214,14 +220,16 @@ class TestMedia:
         assert small.size == (427, 256) and small.mode == "RGB"
         assert Image.open(io.BytesIO(picture_bytes(Image.new("L", (40, 30))))).size == (40, 30)
 
-    def test_clip_orders_frames_by_the_label(self, clip_folder):
+    def test_clip_orders_frames_by_the_label(self, tmp_path, clip_folder):
         picker = FramePicker(clip_folder)
         pictures = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue", "white")]
         order = picker.order(pictures, "a dog")
         assert sorted(order) == [0, 1, 2, 3]
         assert picker.order([pictures[i] for i in order], "a dog") == [0, 1, 2, 3]
-        with pytest.raises(CheckpointError, match="cannot be read as a CLIPModel"):
+        with pytest.raises(CheckpointError, match="has no tokenizer"):
             FramePicker(clip_folder.parent / "gone")
+        with pytest.raises(CheckpointError, match="cannot be read as a CLIPModel"):
+            FramePicker(words_alone(tmp_path, clip_folder))
 
 
 class TestPrepare:
@@ -309,7 +317,7 @@ class TestTexts:
         assert abs(float(dog @ sea)) < 0.25 and float(dog @ both) > 0.6
         assert torch.isfinite(texts.encode(["", "?!", "日本"])).all()
 
-    def test_clip(self, clip_folder):
+    def test_clip(self, tmp_path, clip_folder):
         texts = CLIPTexts(clip_folder / "text")
         features = texts.encode(["dog", "rain", "dog"])
         assert features.shape == (3, 32) and torch.equal(features[0], features[2])
@@ -318,8 +326,10 @@ class TestTexts:
         assert CLIPTexts(clip_folder / "text").name == texts.name
         lifted = Reduced(texts, 48).encode(["dog", "rain"])
         torch.testing.assert_close(lifted @ lifted.T, features[:2] @ features[:2].T, rtol=0, atol=1e-5)
-        with pytest.raises(CheckpointError, match="CLIPTextModel"):
+        with pytest.raises(CheckpointError, match="has no tokenizer"):
             CLIPTexts(clip_folder.parent / "gone")
+        with pytest.raises(CheckpointError, match="cannot be read as a CLIPTextModel"):
+            CLIPTexts(words_alone(tmp_path, clip_folder))
 
     def test_prompts(self):
         texts = HashedWords(64)

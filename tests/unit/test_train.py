@@ -335,6 +335,12 @@ class TestStopping:
         with pytest.raises(TrainingError, match="do not fill one batch of 64"):
             run(tmp_path, memory_source(config), config)
 
+    def test_texts_of_another_width(self, tmp_path):
+        config = small_config()
+        source = MemorySource(torch.randn(8, 1024, 128), torch.randn(8, 768), config=config)
+        with pytest.raises(TrainingError, match=r"\(768,\)\. The towers give features of 64"):
+            run(tmp_path, source, config)
+
     def test_pictures_that_the_reading_cannot_use(self, tmp_path):
         config = small_config(momentum_target="both")
         with pytest.raises(TrainingError, match="needs pictures"):
