@@ -21,6 +21,7 @@ from aai_models.align.images import image_input
 from aai_models.align.losses import info_nce
 from aai_models.align.metrics import accuracy
 from aai_models.align.texts import HashedWords
+from aai_models.draw import contact_sheet
 
 from .drawn import THINGS, drawn
 
@@ -32,6 +33,8 @@ def draw_folder(folder: Path, count: int) -> None:
         (folder / label).mkdir(parents=True, exist_ok=True)
         for seed in range(count):
             drawn(label, seed).save(folder / label / f"{seed:03d}.png")
+    shown = [(drawn(label, seed), label) for seed in range(2) for label in THINGS]
+    contact_sheet([s[0] for s in shown], [s[1] for s in shown], columns=10, side=128).save(folder / "sheet.png")
 
 
 def pixels(seeds: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -49,7 +49,7 @@ def _panel(draw: ImageDraw.ImageDraw, series: Series, top: int, what: str) -> No
         draw.text((left + 12, upper + 8), "nothing", fill=INK, font=letters)
         return
     last = max(step for step, _ in points)
-    low, high = min(0.0, *(v for _, v in points)), max(v for _, v in points)
+    low, high = min(0.0, *(round(v, 6) for _, v in points)), max(v for _, v in points)  # a KL of -1e-9 is 0
     high = max(high, low + 1e-6)
 
     def place(step: float, value: float) -> tuple[float, float]:
