@@ -7,6 +7,7 @@ import json
 import pytest
 from aai_pack.aai_models.align.__main__ import main
 from aai_pack.aai_models.align.ablate import ROWS, AblationRow, ablate
+from aai_pack.aai_models.align.evaluate import Judged
 from aai_pack.aai_models.align.momentum import READINGS
 from aai_pack.aai_models.align.shards import ShardSet
 from aai_pack.aai_models.align.texts import HashedWords
@@ -70,6 +71,9 @@ def test_commands_end_to_end(tmp_path, capsys):
     judged = ["evaluate", str(tmp_path / "run" / "final.safetensors"), str(tmp_path / "mine"), "--probe"]
     assert main([*judged, f"--out={tmp_path / 'judged'}"]) == 0
     assert "untrained tower" in capsys.readouterr().out and (tmp_path / "judged" / "evaluation.json").exists()
+    half = tmp_path / "mine.safetensors"
+    assert main(["convert", str(tmp_path / "run" / "final.safetensors"), str(half)]) == 0
+    assert Judged.open(half).config.preset == "tiny"
     assert main(["train", str(tmp_path / "gone"), str(tmp_path / "x")]) == 1
     assert main([*run, "--set=batch=5", *tower, "--workers=0", "--device=cpu"]) == 1
     assert "batch was 4 and is 5" in capsys.readouterr().err
