@@ -21,6 +21,7 @@ from aai_models.align.momentum import Student, Teacher
 from aai_models.align.step import Stepper
 from aai_models.align.texts import HashedWords
 from aai_models.align.world import World
+from devtools.report import step
 
 from .timing import paired
 
@@ -125,22 +126,25 @@ def metrics_seconds() -> float:
 
 def measure(version: str) -> dict:
     rows = []
+    seconds = metrics_seconds()
+    rows.append([f"retrieval of {PAIRS} pairs of 768, both directions", f"{seconds:.1f} s", "", "", "under 10 s"])
+    for batch in (16, 64, 256):
+        with step(f"memory at batch {batch}"):
+            parts, whole = (run_children(batch=batch, chunk=chunk, steps=0)["mb"] for chunk in (16, 0))
+        label = f"peak memory of a step of the tiny tower, batch {batch}, in parts of 16"
+        rows.append([label, f"{parts:.0f} MB", f"{whole:.0f} MB (in one piece)", f"{whole / parts:.2f}", "flat"])
+    with step("one process and two"):
+        one, two = (run_children(n, batch=64, chunk=0, steps=2)["seconds"] for n in (1, 2))
+    rows.append(
+        ["a step over two processes, batch 64", f"{two:.2f} s", f"{one:.2f} s (one process)", f"{one / two:.2f}", ""]
+    )
     for name, tower, batch, rounds in (
         ("a step of the tiny tower, batch 16", TINY_TOWER, 16, 3),
         ("a step of CAVT-MAE, batch 2", CAVTMAEConfig(), 2, 1),
     ):
-        ours, peer, ratio = against_a_plain_loop(tower, batch, rounds)
+        with step(name):
+            ours, peer, ratio = against_a_plain_loop(tower, batch, rounds)
         rows.append([name, f"{ours:.2f} s", f"{peer:.2f} s (frozen towers each step)", f"{ratio:.2f}", "2x"])
-    for batch in (16, 64, 256):
-        parts, whole = (run_children(batch=batch, chunk=chunk, steps=0)["mb"] for chunk in (16, 0))
-        label = f"peak memory of a step, batch {batch}, in parts of 16"
-        rows.append([label, f"{parts:.0f} MB", f"{whole:.0f} MB (in one piece)", f"{whole / parts:.2f}", "flat"])
-    one, two = (run_children(n, batch=64, chunk=0, steps=2)["seconds"] for n in (1, 2))
-    rows.append(
-        ["a step over two processes, batch 64", f"{two:.2f} s", f"{one:.2f} s (one process)", f"{one / two:.2f}", ""]
-    )
-    seconds = metrics_seconds()
-    rows.append([f"retrieval of {PAIRS} pairs of 768, both directions", f"{seconds:.1f} s", "", "", "under 10 s"])
     return {
         "title": "align: training and judging CAVT-MAE on a processor, fp32",
         "columns": ["", "ours", "peer", "times as good", "goal"],
