@@ -124,7 +124,8 @@ def command_train(options) -> int:
                     "no --init: the towers are untrained; a picture side that never saw anything teaches colours at best"
                 )
         run = RunOptions(options.chunk, options.checkpoint_minutes, options.max_steps)
-        result = train(model, source, config, options.out, world=world, options=run, progress=bar("steps"))
+        progress = bar("steps") if world.rank == 0 else None
+        result = train(model, source, config, options.out, world=world, options=run, progress=progress)
     finally:
         world.stop()
     if world.rank == 0:

@@ -62,7 +62,18 @@ class Judged:
         if not isinstance(self.encoder, CAVTEncoder):
             return None
         model = CAVTMAE.fresh(self.encoder.model.config, seed)
-        return Judged(CAVTEncoder(model, "untrained tower"), self.config)
+        return Judged(CAVTEncoder(model, "untrained tower"), self.config).to(self.device)
+
+    def to(self, device: torch.device) -> Judged:
+        """Compute there from now on."""
+        self.encoder.model.to(device)
+        if self.head is not None:
+            self.head.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.encoder.model.parameters()).device
 
     @torch.inference_mode()
     def hear(self, sounds: list[tuple[Tensor, int]]) -> Tensor:
@@ -71,13 +82,13 @@ class Judged:
         if not isinstance(self.encoder, CAVTEncoder) or policies["long_clip"] == "mean_of_windows":
             return torch.cat([self.encoder.encode(wave[None], rate, **policies) for wave, rate in sounds])
         fbank = torch.cat([encoder_input(wave[None], rate, **policies) for wave, rate in sounds])
-        return self.encoder.model.encode_audio(fbank)
+        return self.encoder.model.encode_audio(fbank.to(self.device)).cpu()
 
     @torch.inference_mode()
     def see(self, pixels: Tensor) -> Tensor:
         """(N, 3, 224, 224) -> unit vectors (N, D)."""
-        features = self.encoder.model.encode_image(pixels)
-        return features if self.head is None else self.head(features)
+        features = self.encoder.model.encode_image(pixels.to(self.device))
+        return (features if self.head is None else self.head(features)).cpu()
 
 
 def read_header(path: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from .published import recognise
 from .shards import ShardSet
 from .tables_out import Evaluation, similarity_picture, write_all
 from .texts import ClapTexts, TextEncoder, class_texts, open_texts
+from .world import World
 
 
 def judge(
@@ -68,12 +69,13 @@ def command_evaluate(options) -> None:
 
     need("webdataset")
     shards = ShardSet.open(options.data)
-    judged = Judged.open(options.encoder)
+    device = World.start(options.device).device
+    judged = Judged.open(options.encoder).to(device)
     texts = own_texts(judged, options.encoder, options.texts)
     probe_on = "train" if options.probe and "train" in shards.index["splits"] else ""
     evaluation, features = judge(judged, shards, options.split, texts, probe_on=probe_on, progress=bar("clips"))
     others = [(options.encoder, None if options.no_baseline else judged.untrained())]
-    others += [(path, Judged.open(path)) for path in options.beside]
+    others += [(path, Judged.open(path).to(device)) for path in options.beside]
     for path, other in others:
         if other is not None:
             words = own_texts(other, path, options.texts)
@@ -95,4 +97,5 @@ def add_to(commands) -> None:
     sub.add_argument(
         "--beside", type=Path, action="append", default=[], help="another encoder in the same table; repeatable"
     )
+    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     sub.set_defaults(run=command_evaluate)

@@ -118,8 +118,8 @@ class ClapTexts:
     @torch.inference_mode()
     def encode(self, texts: list[str]) -> Tensor:
         inputs = self._tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
-        features = self._model.get_text_features(**inputs)
-        return F.normalize(getattr(features, "pooler_output", features).float(), dim=-1).clone()
+        features = self._model.get_text_features(**inputs.to(self._model.device))
+        return F.normalize(getattr(features, "pooler_output", features).float(), dim=-1).cpu().clone()
 
 
 def open_texts(source: str, dim: int) -> TextEncoder:

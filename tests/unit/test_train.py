@@ -269,8 +269,8 @@ class TestStopping:
         saved, good = (load_file(tmp_path / name / "last.run") for name in ("bad", "good"))
         assert all(torch.equal(saved[n], good[n]) for n in good if n.startswith(("student", "optimizer")))
 
-    def test_a_learning_rate_that_ruins_everything(self, tmp_path):
-        config = small_config(lr=10.0, epochs=40, noise=False)
+    def test_a_text_that_is_no_number_is_named(self, tmp_path):
+        config = small_config()
         source = memory_source(config)
         source._texts[3] = float("inf")
         with pytest.raises(TrainingError, match="the text of 3"):
