@@ -26,6 +26,10 @@ class TrainingError(ExplainedError):
     """Training that cannot start or cannot go on."""
 
 
+class DataError(ExplainedError):
+    """A training set that cannot be made or read."""
+
+
 class LibraryError(ExplainedError):
     """A picture library that cannot be built or asked."""
 

@@ -13,7 +13,7 @@ from devtools.report import DevError, step
 
 BENCHMARKS = (
     *("import", "stock", "fbank", "loudness", "tower", "library", "decode"),
-    *("attention", "edit", "bank", "scale", "batch"),
+    *("attention", "edit", "bank", "scale", "batch", "align"),
 )
 
 

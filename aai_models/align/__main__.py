@@ -1,4 +1,4 @@
-"""The Align stage outside ComfyUI: `python -m aai_models.align convert|centre|library ...`."""
+"""The Align stage outside ComfyUI: `python -m aai_models.align prepare|train|evaluate|ablate|convert|centre|library ...`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from ..audio.decode import decode_audio
 from ..errors import ExplainedError
+from . import commands
 from .cavt_mae import CAVTMAE
 from .centre import mean_feature, write_centre
 from .convert import DTYPES, convert, file_sha256, read_state_dict
@@ -62,18 +63,19 @@ def command_info(options) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m aai_models.align", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    sub = commands.add_parser("convert", help="a published .pth checkpoint becomes .safetensors, encoders alone")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    sub = subparsers.add_parser("convert", help="a published .pth checkpoint becomes .safetensors, encoders alone")
     sub.add_argument("source", type=Path)
     sub.add_argument("target", type=Path)
     sub.add_argument("--dtype", choices=DTYPES, default="fp16")
     sub.add_argument("--audio-only", action="store_true", help="leave the image tower out")
     sub.set_defaults(run=command_convert)
-    sub = commands.add_parser("centre", help="put the mean feature of a folder of sounds into an encoder's file")
+    sub = subparsers.add_parser("centre", help="put the mean feature of a folder of sounds into an encoder's file")
     sub.add_argument("encoder", type=Path, help="a .safetensors file; it is rewritten")
     sub.add_argument("folder", type=Path, help="recordings of as many kinds as possible")
     sub.set_defaults(run=command_centre)
-    library = commands.add_parser("library", help="builds and asks a picture library").add_subparsers(required=True)
+    commands.add_to(subparsers)
+    library = subparsers.add_parser("library", help="builds and asks a picture library").add_subparsers(required=True)
     for name, run, text in (
         ("build", command_build, "encode what is new or changed"),
         ("query", command_query, "the pictures nearest to a sound"),
@@ -96,14 +98,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; a known failure is one line on stderr and exit code 1."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except ExplainedError as error:
         print(f"aai_models.align: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; what is done is kept", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ IMAGE_SIZE = 224
 TORCH_OPERATIONS = SimpleNamespace(Linear=nn.Linear, LayerNorm=nn.LayerNorm, Conv2d=nn.Conv2d)
 
 # Parts of a pre-training or fine-tuning checkpoint that the encoders do not use.
-DROPPED = re.compile(r"^(decoder_|mask_token$|mlp_head\.)")
+DROPPED = re.compile(r"^(decoder_|mask_token$|mlp_head\.|picture_head\.)")
 AUDIO_ONLY = re.compile(r"^(patch_embed_a\.|modality_a$|pos_embed_a$|blocks_a\.|blocks_u\.|norm_a\.)")
 
 
@@ -148,10 +148,14 @@ class CAVTMAE(nn.Module):
         if fbank.ndim != 3 or tuple(fbank.shape[1:]) != (FRAMES, MEL_BINS):
             raise ValueError(f"encode_audio takes (B, {FRAMES}, {MEL_BINS}) but got {tuple(fbank.shape)}")
         # (B, 1, mel, time), so that token index = mel row * 64 + time column
-        return self._encode(fbank.transpose(1, 2).unsqueeze(1), "a")
+        return self.pool(self.stem(fbank.transpose(1, 2).unsqueeze(1), "a"), "a")
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32."""
+        return self.finish(self.image_states(pixels), "v")
+
+    def image_states(self, pixels: Tensor) -> Tensor:
+        """Pictures as `encode_image` takes them -> tokens (B, image_tokens, D) before the shared blocks."""
         if not self.has_images:
             raise CheckpointError(
                 "This CAVT-MAE file holds the audio tower alone",
@@ -160,18 +164,49 @@ class CAVTMAE(nn.Module):
             )
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"encode_image takes (B, 3, {IMAGE_SIZE}, {IMAGE_SIZE}) but got {tuple(pixels.shape)}")
-        return F.normalize(self._encode(pixels, "v"), dim=-1)
+        return self.stem(pixels, "v")
 
-    def _encode(self, x: Tensor, letter: str) -> Tensor:
+    def stem(self, x: Tensor, letter: str) -> Tensor:
+        """(B, channels, H, W) of one modality -> tokens (B, tokens, D) before the shared blocks."""
         x = getattr(self, f"patch_embed_{letter}")(x)
         for name in (f"pos_embed_{letter}", f"modality_{letter}"):
             # Parameters of a module with children stay behind when a host loads a model in part.
             x = x + getattr(self, name).to(x)
         for block in getattr(self, f"blocks_{letter}"):
             x = block(x)
+        return x
+
+    def finish(self, x: Tensor, letter: str) -> Tensor:
+        """Tokens of `stem` -> shared blocks, norm, mean -> unit vectors (B, D), float32."""
+        return F.normalize(self.pool(x, letter), dim=-1)
+
+    def pool(self, x: Tensor, letter: str) -> Tensor:
+        """`finish` before it is brought to unit length."""
         for block in self.blocks_u:
             x = block(x, letter)
         return getattr(self, f"norm_{letter}")(x).mean(dim=1).float()
+
+    @classmethod
+    def fresh(cls, config: CAVTMAEConfig, seed: int = 0) -> CAVTMAE:
+        """Untrained towers, as CAV-MAE begins: Xavier-uniform weights, zero biases, fixed sine-cosine positions."""
+        generator = torch.Generator().manual_seed(seed)
+        model = cls(config)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.startswith("modality_"):
+                    parameter.normal_(std=0.02, generator=generator)
+                elif parameter.ndim >= 2 and not name.startswith("pos_embed_"):
+                    fan_in, fan_out = parameter[0].numel(), parameter.shape[0]
+                    bound = (6 / (fan_in + fan_out)) ** 0.5
+                    parameter.uniform_(-bound, bound, generator=generator)
+                elif name.endswith(".bias"):
+                    parameter.zero_()
+            rows = MEL_BINS // config.patch
+            model.pos_embed_a.copy_(sincos_position_embedding(config.dim, rows, config.audio_tokens // rows))
+            if config.image_tokens:
+                side = IMAGE_SIZE // config.patch
+                model.pos_embed_v.copy_(sincos_position_embedding(config.dim, side, side))
+        return model.eval().requires_grad_(False)
 
     @classmethod
     def from_state_dict(cls, state_dict: dict[str, Tensor], **options) -> CAVTMAE:
@@ -218,7 +253,7 @@ def read_config(tensors: dict[str, Tensor]) -> CAVTMAEConfig:
         return len({name.split(".")[1] for name in tensors if name.startswith(f"{prefix}.")})
 
     dim, _, patch, _ = shape("patch_embed_a.proj.weight", 4)
-    hidden, _ = shape("blocks_u.0.mlp.fc1.weight", 2)
+    hidden, _ = shape("blocks_a.0.mlp.fc1.weight", 2)
     with_images = any(not AUDIO_ONLY.match(name) for name in tensors)
     return CAVTMAEConfig(
         dim=dim,

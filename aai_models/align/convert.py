@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -50,7 +51,8 @@ def convert(source: str | Path, target: str | Path, dtype: str = "fp16", audio_o
     """Write the encoders of `source` to `target` (.safetensors), atomically -> the metadata in its header.
 
     `dtype`: fp16 or fp32; `audio_only` leaves the image tower out. The result is checked as `CAVTMAE.from_state_dict`
-    and `self_test` check it before it is put in place. Raises `CheckpointError`.
+    and `self_test` check it before it is put in place; what it was trained with stays in the header. Raises
+    `CheckpointError`.
     """
     source, target = Path(source), Path(target)
     tensors = encoder_tensors(read_state_dict(source))
@@ -65,6 +67,10 @@ def convert(source: str | Path, target: str | Path, dtype: str = "fp16", audio_o
         "variant": "cavt-mae" if model.has_images else "cavt-mae-audio",
         "dtype": dtype,
     }
+    if source.suffix == ".safetensors":
+        with safe_open(source, framework="pt") as file:
+            trained_with = (file.metadata() or {}).get("config")
+        metadata |= {"config": trained_with} if trained_with else {}
     tensors = {name: tensor.to(DTYPES[dtype]).clone().contiguous() for name, tensor in tensors.items()}
     write_atomically(target, lambda path: save_file(tensors, path, metadata=metadata), CheckpointError, "the encoder")
     return metadata

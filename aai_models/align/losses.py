@@ -48,11 +48,17 @@ def teacher_probabilities(a: Tensor, v_momentum: Tensor, tau: float | Tensor) ->
     return logits.softmax(dim=1), logits.T.softmax(dim=1)
 
 
-def momentum_kl(a: Tensor, v: Tensor, v_momentum: Tensor, tau: float | Tensor = 0.05) -> Tensor:
-    """Eq. 5: KL from the momentum teacher's distributions to the student's, the sum of both directions."""
+def momentum_kl(
+    a: Tensor, v: Tensor, v_momentum: Tensor, tau: float | Tensor = 0.05, a_momentum: Tensor | None = None
+) -> Tensor:
+    """Eq. 5: KL from the momentum teacher's distributions to the student's, the sum of both directions.
+
+    `a_momentum`: the teacher's audio features, where it has an audio tower of its own (ALBEF); else `a` is used.
+    """
     logits = similarities(a, v, tau)
     total = logits.new_zeros(())
-    for scores, teacher in zip((logits, logits.T), teacher_probabilities(a, v_momentum, tau), strict=True):
+    teachers = teacher_probabilities(a if a_momentum is None else a_momentum, v_momentum, tau)
+    for scores, teacher in zip((logits, logits.T), teachers, strict=True):
         total = total + F.kl_div(F.log_softmax(scores, dim=1), teacher, reduction="batchmean")
     return total
 
@@ -65,14 +71,15 @@ def align_loss(
     tau: float | Tensor = 0.05,
     alpha: float = 0.4,
     labels: Tensor | None = None,
+    a_momentum: Tensor | None = None,
 ) -> Tensor:
     """Eq. 1: L_c(A, T) + (1 - alpha) L_c(A, V) + alpha / 2 L_t.
 
     `labels` make the text side multi-positive (clips of one class share a text). Text, image and momentum features are
-    targets: the caller decides which of them carry a gradient.
+    targets: the caller decides which of them carry a gradient. `a_momentum` as in `momentum_kl`.
     """
     contrast = info_nce(a, t, tau, labels)
-    return contrast + (1 - alpha) * info_nce(a, v, tau) + alpha / 2 * momentum_kl(a, v, v_momentum, tau)
+    return contrast + (1 - alpha) * info_nce(a, v, tau) + alpha / 2 * momentum_kl(a, v, v_momentum, tau, a_momentum)
 
 
 def soft_target_loss(

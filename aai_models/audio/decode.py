@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class AudioInfo:
     codec: str
 
 
-def probe(path: str | os.PathLike) -> AudioInfo:
+def probe(path: str | os.PathLike | BinaryIO) -> AudioInfo:
     """Read a file's headers. Raises `AudioError` as `decode_audio` does."""
     with _opened(path) as container:
         stream = _sound_stream(container, path)
@@ -37,10 +38,11 @@ def probe(path: str | os.PathLike) -> AudioInfo:
 
 
 def decode_audio(
-    path: str | os.PathLike, start: float = 0.0, duration: float | None = None, channels: str = "all"
+    path: str | os.PathLike | BinaryIO, start: float = 0.0, duration: float | None = None, channels: str = "all"
 ) -> tuple[Tensor, int]:
     """Decode from `start`, for `duration` seconds (None: to the end) -> waveform (C, T) float32, sample rate.
 
+    `path`: a file's name, or an open binary file that can be sought.
     The file is sought, not read from its beginning. Integer samples are scaled to [-1, 1); floats stay as they are, also
     where they are not numbers. `channels`: `all`, `mean` of them, or the `first`. A damaged file gives what could be
     decoded. Raises `AudioError` for a file that is missing, empty, no sound, or ends before `start`.
@@ -59,9 +61,9 @@ def decode_audio(
     if not parts:
         length = _length_of(path)
         raise AudioError(
-            f"{Path(path).name} has no samples"
+            f"{_name(path)} has no samples"
             if start == 0
-            else f"{Path(path).name} ends before {start:g} s" + (f" (it lasts {length:.2f} s)" if length else ""),
+            else f"{_name(path)} ends before {start:g} s" + (f" (it lasts {length:.2f} s)" if length else ""),
             "A sound has at least one sample in the part that is loaded",
             "Choose another file" if start == 0 else "Choose an earlier `start`",
         )
@@ -73,16 +75,22 @@ def decode_audio(
     return waveform, rate
 
 
-def _opened(path: str | os.PathLike):
+def _name(path) -> str:
+    return "The file" if hasattr(path, "read") else Path(path).name
+
+
+def _opened(path):
     import av
 
-    name = Path(path).name
-    if not os.path.isfile(path):
+    name, is_open = _name(path), hasattr(path, "read")
+    if not is_open and not os.path.isfile(path):
         raise AudioError(f"There is no file {name}", "A sound file must be where it is named", "Choose another file")
-    if os.path.getsize(path) == 0:
+    if not is_open and os.path.getsize(path) == 0:
         raise AudioError(f"{name} is empty (0 bytes)", "A sound file holds samples", "Copy or upload it again")
     try:
-        return av.open(os.fspath(path), metadata_errors="replace")
+        if is_open:
+            path.seek(0)
+        return av.open(path if is_open else os.fspath(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise AudioError(
             f"{name} cannot be read as a sound ({getattr(error, 'strerror', None) or type(error).__name__})",
@@ -94,14 +102,14 @@ def _opened(path: str | os.PathLike):
 def _sound_stream(container, path):
     if not container.streams.audio:
         raise AudioError(
-            f"{Path(path).name} has no sound in it",
+            f"{_name(path)} has no sound in it",
             "A sound or a video with a sound track is needed",
             "Choose another file",
         )
     stream = container.streams.audio[0]
     if not stream.codec_context.sample_rate or not stream.codec_context.channels:
         raise AudioError(
-            f"{Path(path).name} does not say its sample rate or its channels",
+            f"{_name(path)} does not say its sample rate or its channels",
             "A sound file says both in its header",
             "Convert it to wav",
         )

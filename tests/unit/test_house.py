@@ -112,6 +112,12 @@ def test_no_runtime_dependencies():
     assert not (ROOT / "requirements.txt").exists()
 
 
+def test_the_extra_for_training_is_what_tests_run_with():
+    lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    lists = [line.partition("]")[0] for line in lines if line.startswith("train = [")]
+    assert len(lists) == 2 and lists[0] == lists[1]
+
+
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=["lint", "format"])
 def test_ruff(arguments):
     done = subprocess.run(

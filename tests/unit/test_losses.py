@@ -77,6 +77,19 @@ def test_the_teacher_carries_no_gradient():
     assert a.grad.abs().sum() > 0 and v.grad.abs().sum() > 0
 
 
+def test_a_teacher_with_ears_of_its_own(worked):
+    """Its distributions come from its own features of both sides; with the student's ears it is Eq. 5 as printed."""
+    a, t, v, v_momentum = worked
+    a_momentum = random_unit(9, 4, 3)
+    teacher = teacher_probabilities(a_momentum, v_momentum, 0.05)
+    student = [(x / 0.05).log_softmax(dim=1) for x in (a @ v.T, v @ a.T)]
+    by_hand = sum((q * (q.clamp_min(1e-30).log() - p)).sum(1).mean() for q, p in zip(teacher, student, strict=True))
+    assert momentum_kl(a, v, v_momentum, 0.05, a_momentum).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert torch.equal(momentum_kl(a, v, v_momentum, 0.05, a), momentum_kl(a, v, v_momentum, 0.05))
+    whole = align_loss(a, t, v, v_momentum, 0.05, 0.4, a_momentum=a_momentum) - align_loss(a, t, v, v, 0.05, 0.4)
+    assert whole.item() == pytest.approx(0.2 * by_hand.item(), rel=1e-4)
+
+
 def test_contrast_is_symmetric_and_bounded():
     a, m = random_unit(0), random_unit(1)
     assert info_nce(a, m).item() == pytest.approx(info_nce(m, a).item())

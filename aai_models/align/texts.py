@@ -1,0 +1,156 @@
+"""The frozen text side: Stable Diffusion's own CLIP text encoder from a local folder, or hashed words without one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import CheckpointError, TrainingError
+from .encoders import TransformersEncoder
+
+# How a label becomes a sentence: raw (paper), as in LAION-CLAP, as in LanguageBind, and the mean of all.
+PROMPTS = {
+    "label": ("{}",),
+    "laion": ("This is a sound of {}.",),
+    "languagebind": ("a sound of {}.",),
+    "photo": ("a photo of {}",),
+    "ensemble": ("{}", "This is a sound of {}.", "a sound of {}.", "a photo of {}"),
+}
+
+
+class TextEncoder(Protocol):
+    """Anything that turns texts into unit vectors."""
+
+    name: str  # also tells checkpoints apart
+    dim: int  # D
+
+    def encode(self, texts: list[str]) -> Tensor:
+        """N texts -> unit vectors (N, D), float32."""
+        ...
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Raise `CheckpointError` without a vocabulary: transformers would quietly make a tokenizer that knows no word."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise CheckpointError(
+            f"{folder} has no tokenizer",
+            "Words need the tokenizer (tokenizer.json or vocab.json) that the encoder was published with",
+            "Copy the whole folder as it is published",
+        )
+
+
+class HashedWords:
+    """Fixed random directions, one for each word, added up: texts that share a word are near, all others at right angles.
+
+    It knows nothing of meaning: a class is learnt by its examples alone, and a word never trained on is met by chance.
+    """
+
+    def __init__(self, dim: int):
+        self.dim, self.name = dim, f"hashed words {dim}"
+
+    def encode(self, texts: list[str]) -> Tensor:
+        return F.normalize(torch.stack([self._sum(text) for text in texts]), dim=-1)
+
+    def _sum(self, text: str) -> Tensor:
+        words = "".join(letter if letter.isalnum() else " " for letter in text.lower()).split() or [text]
+        return torch.stack([self._direction(word) for word in words]).sum(dim=0)
+
+    def _direction(self, word: str) -> Tensor:
+        seed = int.from_bytes(hashlib.sha256(word.encode("utf-8", "surrogateescape")).digest()[:7], "big")
+        return torch.randn(self.dim, generator=torch.Generator().manual_seed(seed))
+
+
+class CLIPTexts:
+    """A `CLIPTextModel`'s end-of-text state after its last LayerNorm, before any projection (768 for SD1.x)."""
+
+    def __init__(self, folder: Path):
+        import transformers
+
+        require_tokenizer(folder)
+        try:
+            options = {"local_files_only": True}
+            self._tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, **options)
+            self._model = transformers.CLIPTextModel.from_pretrained(folder, **options).eval().requires_grad_(False)
+        except Exception as error:
+            raise CheckpointError(
+                f"{folder} cannot be read as a CLIPTextModel ({type(error).__name__}: {str(error)[:200]})",
+                "The folder holds what `save_pretrained` wrote: config, weights and tokenizer",
+                "Copy the folders text_encoder and tokenizer of a Stable Diffusion 1.x into one",
+            ) from None
+        self.dim = self._model.config.hidden_size
+        digest = hashlib.sha256()
+        for tensor in self._model.state_dict().values():
+            digest.update(tensor.flatten()[:64].float().numpy().tobytes())
+        self.name = f"CLIP {self.dim} {digest.hexdigest()[:16]}"
+
+    @torch.inference_mode()
+    def encode(self, texts: list[str]) -> Tensor:
+        features = []
+        for first in range(0, len(texts), 64):
+            part = texts[first : first + 64]
+            inputs = self._tokenizer(part, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+            features.append(self._model(input_ids=inputs["input_ids"]).pooler_output.float())
+        return F.normalize(torch.cat(features), dim=-1).clone()
+
+
+class ClapTexts:
+    """The text side of a CLAP that `encoders.TransformersEncoder` read from a folder, with the tokenizer beside it."""
+
+    def __init__(self, encoder: TransformersEncoder, folder: Path):
+        from transformers import AutoTokenizer
+
+        require_tokenizer(folder)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise CheckpointError(
+                f"{folder}'s tokenizer cannot be read ({type(error).__name__}: {str(error)[:200]})",
+                "CLAP's words need the tokenizer that it was published with",
+                "Copy the whole folder as it is published",
+            ) from None
+        self._model, self.dim, self.name = encoder.model, encoder.dim, f"{encoder.name}'s own texts"
+
+    @torch.inference_mode()
+    def encode(self, texts: list[str]) -> Tensor:
+        inputs = self._tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
+        features = self._model.get_text_features(**inputs.to(self._model.device))
+        return F.normalize(getattr(features, "pooler_output", features).float(), dim=-1).cpu().clone()
+
+
+def open_texts(source: str, dim: int) -> TextEncoder:
+    """`hash`, or the folder of a CLIP text encoder; its vectors are brought to `dim` values."""
+    return HashedWords(dim) if source == "hash" else Reduced(CLIPTexts(Path(source)), dim)
+
+
+class Reduced:
+    """Features of another width through a fixed orthonormal map, which keeps cosines (exactly when it lifts)."""
+
+    def __init__(self, texts: TextEncoder, dim: int):
+        self._texts, self.dim = texts, dim
+        self._map = None if texts.dim == dim else orthonormal(texts.dim, dim)
+        self.name = texts.name if self._map is None else f"{texts.name} to {dim}"
+
+    def encode(self, texts: list[str]) -> Tensor:
+        features = self._texts.encode(texts)
+        return features if self._map is None else F.normalize(features @ self._map, dim=-1)
+
+
+def orthonormal(n_in: int, n_out: int, seed: int = 0) -> Tensor:
+    """(n_in, n_out) with orthonormal columns or rows, whichever are fewer; the same for a seed everywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    square = torch.randn(max(n_in, n_out), min(n_in, n_out), generator=generator, dtype=torch.float64)
+    q = torch.linalg.qr(square).Q.float()
+    return q if n_in >= n_out else q.T.contiguous()
+
+
+def class_texts(texts: TextEncoder, labels: list[str], prompt: str) -> Tensor:
+    """One unit vector (C, D) for each label: the mean over a prompt style's sentences."""
+    if prompt not in PROMPTS:
+        raise TrainingError(f"prompt is {prompt!r}", f"Known are {', '.join(PROMPTS)}")
+    features = [texts.encode([style.format(label) for label in labels]) for style in PROMPTS[prompt]]
+    return F.normalize(torch.stack(features).mean(dim=0), dim=-1)

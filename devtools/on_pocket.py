@@ -1,0 +1,129 @@
+"""Example workflows on the pocket models: loaders and files exchanged for the pocket's nodes, sizes for its size."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from .client import Client
+from .report import DevError
+
+SIDE, STEPS, CFG = 128, 20, 5.0
+SOUND, REFERENCE = "sound_", "reference_"  # how files begin that show what went in
+TRAINING = {"steps": 150, "learning_rate": 0.02, "batch_size": 4, "resolution": SIDE}
+PLACES = ("beach", "meadow", "snow", "city", "desert", "forest")
+COLOURS = ("red", "blue", "yellow", "green", "purple")
+# What sounds in an example, and how its reference pictures are drawn; a style is learned from several things.
+SOUNDING, DRAWN = "rooster", "photo"
+EXAMPLES = {
+    "7_sound_in_a_scene": ("dog", "photo"),
+    "8_breathing_with_the_sound": ("fire", "photo"),
+    "9_photo_in_the_style_of_a_sound": ("bell", "mosaic"),
+    "10_stylise_a_folder": ("bell", "mosaic"),
+    "13_from_soft_to_loud": ("fire", "photo"),
+}
+THINGS = ("rooster", "dog", "cat", "fire", "bell", "train", "bird", "clock", "drum", "rain")  # in a folder of pictures
+STYLED = ("cat", "train", "bird")  # things on the references of a style
+# Words that the pocket world does not know, in its own.
+WORDS = {
+    "blurry, text, watermark": "",
+    "a castle in the style of <A*>": "a photo of a <A*> in the snow",
+    "a photo of <A*>": "a photo of a <A*>",
+}
+
+
+def on_pocket(name: str, prompt: dict) -> dict:
+    """The same graph with the pocket models in place of a checkpoint and an encoder, its sounds and scenes in place of
+    files."""
+    prompt = copy.deepcopy(prompt)
+    thing, style = EXAMPLES.get(name, (SOUNDING, DRAWN))
+    encoders = [key for key, node in prompt.items() if node["class_type"] == "AAI_LoadCAVT"]
+    models = [key for key, node in prompt.items() if node["class_type"] == "CheckpointLoaderSimple"]
+    models = models or encoders[:1]
+    for key in models:
+        prompt[key] = {"class_type": "AAI_PocketModels", "inputs": {}}
+    referenced = {
+        value[0]
+        for node in prompt.values()
+        for slot, value in node["inputs"].items()
+        if slot.startswith("references") and isinstance(value, list)
+    }
+    number = 0
+    for key, node in prompt.items():
+        if node["class_type"] == "LoadImage":
+            shown = STYLED[number % len(STYLED)] if style != DRAWN else thing
+            node.update(_scene(shown, style, number) if key in referenced else _scene("cat", "photo", 5))
+            number += 1
+        elif node["class_type"] == "AAI_LoadAudio":
+            inputs = {"thing": thing, "loudness": 0.7, "seed": 1, "seconds": 2.56}
+            node.update({"class_type": "AAI_PocketSound", "inputs": inputs})
+        _resize(node)
+    for key in encoders:
+        if key not in models:
+            del prompt[key]
+    rewired = {key: _rewired(node, encoders, models) for key, node in prompt.items()}
+    return rewired | _shown(rewired)
+
+
+def _shown(prompt: dict) -> dict:
+    """Nodes that save the sounds and pictures which the pocket's nodes make."""
+    extra = {}
+    for key, node in prompt.items():
+        if node["class_type"] == "AAI_PocketSound":
+            inputs = {"audio": [key, 0], "filename_prefix": f"{SOUND}{node['inputs']['thing']}"}
+            extra[f"9{key}"] = {"class_type": "SaveAudio", "inputs": inputs}
+        elif node["class_type"] == "AAI_PocketScene":
+            inputs = {"images": [key, 0], "filename_prefix": f"{REFERENCE}{node['inputs']['thing']}"}
+            extra[f"9{key}"] = {"class_type": "SaveImage", "inputs": inputs}
+    return extra
+
+
+def _scene(thing: str, style: str, number: int) -> dict:
+    inputs = {"thing": thing, "place": PLACES[number % 6], "colour": COLOURS[number % 5], "style": style}
+    inputs |= {"loudness": 0.6, "seed": number, "count": 1, "side": "middle", "second": "nothing"}
+    return {"class_type": "AAI_PocketScene", "inputs": inputs}
+
+
+def _resize(node: dict) -> None:
+    inputs = node["inputs"]
+    match node["class_type"]:
+        case "AAI_TrainAudioToken":
+            inputs.update(TRAINING)
+        case "EmptyLatentImage":
+            inputs["width"] = inputs["height"] = SIDE
+        case "KSampler":
+            inputs["steps"], inputs["cfg"] = STEPS, CFG
+        case "AAI_BatchStylize":
+            inputs.update({"longest_side": SIDE, "steps": STEPS, "cfg": CFG})
+        case "AAI_WordFromSound":
+            inputs["vocabulary"] = 3000
+    for slot in ("text", "prompt"):
+        if isinstance(inputs.get(slot), str):
+            inputs[slot] = WORDS.get(inputs[slot], inputs[slot])
+
+
+def _rewired(node: dict, encoders: list[str], models: list[str]) -> dict:
+    """Wires of an encoder's loader now come from the pocket models' fourth output."""
+    inputs = {
+        slot: [models[0], 3] if isinstance(value, list) and value[0] in encoders and value[1] == 0 else value
+        for slot, value in node["inputs"].items()
+    }
+    return {**node, "inputs": inputs}
+
+
+def write_pictures(client: Client, folder: Path, style: str = "photo", each: int = 3) -> None:
+    """A folder of scenes drawn by the pocket's own node, for examples that look into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    graph = {}
+    for number, thing in enumerate(THINGS):
+        scene = _scene(thing, style, number)
+        scene["inputs"]["count"] = each
+        graph[f"1{number}"] = scene
+        inputs = {"images": [f"1{number}", 0], "filename_prefix": thing}
+        graph[f"2{number}"] = {"class_type": "SaveImage", "inputs": inputs}
+    run = client.run(graph)
+    if run.status != "success":
+        raise DevError(f"The pocket scenes could not be drawn: {run.message}")
+    for shown in run.outputs.values():
+        for file in shown.get("images", []):
+            (folder / file["filename"]).write_bytes(client.fetch(file))
