@@ -152,6 +152,7 @@ class TestExtremeSettings:
         assert bool(done.token.vectors["clip_l"].isfinite().all())
         if rate > 1:
             assert done.report.chosen == 0, "a diverged token is never returned"
+            assert "lower the learning rate" in done.report.text()
 
     @pytest.mark.parametrize(("name", "value"), [("learning_rate", 0.0), ("steps", 0), ("learning_rate", float("inf"))])
     def test_refused(self, models, name, value):

@@ -99,8 +99,9 @@ def test_the_distance_is_that_of_great_circles():
     assert bool(same.grad.isfinite().all())
 
 
-def test_the_tower_of_another_encoder_warms_its_own(tmp_path, vision):
+def test_the_tower_of_another_encoder_warms_its_own(tmp_path, vision, monkeypatch):
     """ViT-bigG's pictures turn clip_g's row alone; ViT-L's clip_l's."""
+    monkeypatch.setattr("aai_pack.aai_models.adapt.warm.STEPS", 2)
     models = micro.build("sdxl")
     for tower, key in ((vision, "clip_l"), (micro.vision(tmp_path, 1280), "clip_g")):
         start = initial_token(micro.sound(), word_statistics(models[1]), SMALL)
