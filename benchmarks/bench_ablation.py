@@ -12,7 +12,7 @@ from devtools.hosts import ensure_host
 from .adapt_run import child
 
 SEEDS = (0, 1, 2)
-BASE = {"steps": 60, "learning_rate": 0.02, "evaluate_every": 10, "held_out": 8, "batch_size": 2}
+BASE = {"steps": 40, "learning_rate": 0.02, "evaluate_every": 10, "held_out": 8}
 # Group -> {what is changed: settings}; the rest is `BASE`.
 GROUPS = {
     "mode": {name: {"mode": name} for name in ("sound_and_adapter", "adapter_only", "sound_only")},
@@ -22,7 +22,7 @@ GROUPS = {
     "timesteps": {name: {"timesteps": name} for name in ("uniform", "stratified", "composition", "middle")},
     "vectors": {str(n): {"vectors": n} for n in (1, 2, 4, 8)},
     "pictures": {str(n): {"shown": n} for n in (1, 2, 3, 5)},
-    "steps": {str(n): {"steps": n} for n in (50, 100, 200, 400, 800)},
+    "steps": {str(n): {"steps": n} for n in (50, 100, 200, 400)},
 }
 INK, MARK, GRID, GROUND = (60, 60, 60), (24, 90, 169), (216, 216, 216), (250, 250, 250)
 
