@@ -12,10 +12,11 @@ import json
 import statistics
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS, SIDE = 10, 256
+STEPS, SIDE = 8, 256
 
 
 def boot(folder: str) -> None:
@@ -68,14 +69,14 @@ def references(side: int = SIDE, count: int = 5):
 
 
 def train(models, seconds: list | None = None, options=None, **settings):
-    """One training of the pack; `seconds` takes the moment of each step."""
+    """One training of the pack; `seconds` takes the processor's time at each step."""
     import comfy.utils
     import torch
     from aai_pack.aai_models.adapt.config import from_preset
     from aai_pack.nodes.host import training
 
     if seconds is not None:
-        comfy.utils.set_progress_bar_global_hook(lambda *_, **__: seconds.append(time.perf_counter()))
+        comfy.utils.set_progress_bar_global_hook(lambda *_, **__: seconds.append(time.process_time()))
     sound = torch.nn.functional.normalize(torch.randn(1, 768, generator=torch.Generator().manual_seed(1)), dim=-1)
     pictures = settings.pop("pictures", None) or references(settings["resolution"])
     with torch.inference_mode():
@@ -87,12 +88,13 @@ def ours(_) -> dict:
     from adapt_models import build
 
     models, moments, peak = build(), [], Peak()
-    never = {"evaluate_every": 10**6, "held_out": 1}
-    train(models, steps=1, resolution=SIDE, seed=1, **never)  # what any first run costs
     peak.start()
-    done = train(models, moments, steps=STEPS, resolution=SIDE, **never)
-    between = [b - a for a, b in zip(moments[-STEPS:], moments[-STEPS + 1 :], strict=False)]
-    return {"step": statistics.median(between), "peak": peak.stop(), "loss": done.losses[-1]}
+    done = train(models, moments, steps=STEPS + 1, resolution=SIDE, evaluate_every=10**6, held_out=1)
+    return {"step": statistics.median(between(moments)[-STEPS:]), "peak": peak.stop(), "loss": done.losses[-1]}
+
+
+def between(moments: list[float]) -> list[float]:
+    return [after - before for before, after in pairwise(moments)]
 
 
 def peer(_) -> dict:
@@ -127,7 +129,7 @@ def peer(_) -> dict:
     original, others = rows.data.clone(), torch.arange(49409) != 49408
     generator, seconds = torch.Generator().manual_seed(0), []
     for _ in range(STEPS + 1):
-        started = time.perf_counter()
+        started = time.process_time()
         z = latents[torch.randint(0, len(latents), (1,), generator=generator)]
         noise = torch.randn(z.shape, generator=generator)
         t = torch.randint(0, 1000, (1,), generator=generator)
@@ -138,7 +140,7 @@ def peer(_) -> dict:
         optimizer.zero_grad()
         with torch.no_grad():
             rows[others] = original[others]
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     return {"step": statistics.median(seconds[1:]), "peak": peak.stop(), "loss": float(loss.detach()), "same": same}
 
 
@@ -155,23 +157,37 @@ def agreement(model, clip, unet, text, tokens) -> float:
 
 
 def overhead(_) -> dict:
-    """Mean seconds of a step with what watches and keeps it, at the node's defaults, and without."""
+    """Seconds of a step, and of each thing that watches or keeps a training."""
+    from aai_pack.aai_models.adapt.trainer import AdapterTrainer
+    from aai_pack.nodes.host.keeper import Keeper
+    from aai_pack.nodes.host.loss import DiffusionLoss
     from aai_pack.nodes.host.preview import Options
     from adapt_models import build
 
-    steps, models, found = 51, build(), {}
-    variants = {
-        "nothing": (10**6, Options(checkpoint_every=10**6)),
-        "held-out loss": (20, Options(checkpoint_every=10**6)),
-        "checkpoints": (10**6, Options()),
-        "previews": (10**6, Options(checkpoint_every=10**6, preview_every=25)),
-    }
-    for number, (name, (every, options)) in enumerate(variants.items()):
-        moments = []
-        train(models, moments, options, steps=steps, resolution=128, seed=number, evaluate_every=every)
-        mine = moments[-steps:]
-        found[name] = (mine[-1] - mine[0]) / (steps - 1)
-    return found
+    found: dict[str, list[float]] = {"step": [], "look": [], "checkpoint": [], "preview": []}
+    for owner, method, name in (
+        (AdapterTrainer, "_train_one_step", "step"),
+        (AdapterTrainer, "_look", "look"),
+        (Keeper, "save", "checkpoint"),
+        (DiffusionLoss, "draw", "preview"),
+    ):
+        setattr(owner, method, timed(getattr(owner, method), found[name]))
+    options = Options(checkpoint_every=2, preview_every=3)
+    train(build(), None, options, steps=STEPS, resolution=SIDE, evaluate_every=3)
+    return {name: statistics.median(seconds[1:]) for name, seconds in found.items()}
+
+
+def timed(function, seconds: list[float]):
+    """`function`, which adds the processor's time of each call to `seconds`."""
+
+    def run(*args, **kwargs):
+        started = time.process_time()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            seconds.append(time.process_time() - started)
+
+    return run
 
 
 def sheet(arguments: dict) -> dict:

@@ -111,7 +111,9 @@ class AdapterTrainer:
 
     def _mean_held_out(self, token_of: Callable[[int], AudioToken]) -> float:
         with torch.no_grad():
-            values = [float(self._loss(token_of(s.sound).vectors, s)) for s in self._held_out]
+            # The same tensors for every sample, so that the loss can tell that the word is the same.
+            vectors = {sound: token_of(sound).vectors for sound in {s.sound for s in self._held_out}}
+            values = [float(self._loss(vectors[s.sound], s)) for s in self._held_out]
         return sum(values) / len(values)
 
     def _train_one_step(self) -> bool:
