@@ -198,7 +198,8 @@ def sheet(arguments: dict) -> dict:
 
     options = Options(preview_every=50, preview_steps=8)
     done = train(build(SMALL, 2), None, options, steps=200, resolution=128, learning_rate=0.02, held_out=8)
-    Image.fromarray((done.sheet[0] * 255).round().byte().numpy()).save(arguments["path"])
+    drawn = Image.fromarray((done.sheet[0] * 255).round().byte().numpy())
+    drawn.quantize(128).save(arguments["path"], optimize=True)
     return {"report": done.report.text()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import comfy.model_management as mm
@@ -128,6 +129,21 @@ def test_a_full_disk_in_the_middle(models, own_folders, monkeypatch):
     assert not list((own_folders / "trainings").glob("*.partial"))
     again = train(models)  # from step 2, where the disk was full
     assert again.losses == expected.losses and path.is_file()
+
+
+def test_two_prompts_at_once(client, stand_ins):
+    """Two people queue a training each on one server: both get their word and their sheet."""
+    graphs_of = []
+    for seed in (1, 2):
+        graph = graphs.train(stand_ins, steps=1, seed=seed, name=f"person-{seed}")
+        inputs = {"images": ["20", 3], "filename_prefix": f"sheet-{seed}"}
+        graphs_of.append({**graph, "22": {"class_type": "SaveImage", "inputs": inputs}})
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(client.run, graphs_of))
+    assert [run.status for run in runs] == ["success", "success"], [run.message for run in runs]
+    words = [run.outputs["21"]["text"] for run in runs]
+    assert words == [["embedding:person-1"], ["embedding:person-2"]]
+    assert all(run.files("22") for run in runs)
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
