@@ -13,8 +13,9 @@ from devtools.report import DevError, step
 
 BENCHMARKS = (
     *("import", "stock", "fbank", "loudness", "tower", "library", "decode"),
-    *("attention", "edit", "bank", "scale", "batch", "align"),
+    *("attention", "edit", "bank", "scale", "batch", "adapt", "align"),
 )
+BY_NAME = ("ablation",)  # minutes of training that say nothing about speed
 
 
 def run(name: str, version: str) -> dict:
@@ -31,19 +32,32 @@ def table(result: dict) -> str:
     return "\n".join([result["title"], *lines, f"goal: {result['goal']}", ""])
 
 
+def draw_pictures(name: str, result: dict, options) -> None:
+    """Pictures of a benchmark that has some: drawn from its result, or made by runs of their own."""
+    module = importlib.import_module(f"benchmarks.bench_{name}")
+    options.pictures.mkdir(parents=True, exist_ok=True)
+    drawn = module.draw(result, options.pictures) if hasattr(module, "draw") else []
+    drawn += module.pictures(options.host, options.pictures) if hasattr(module, "pictures") else []
+    for path in drawn:
+        print(f"drew {path}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=BENCHMARKS)
+    parser.add_argument("name", nargs="?", choices=(*BENCHMARKS, *BY_NAME))
     parser.add_argument("--host", required=True)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--pictures", type=Path, help="folder for the pictures of benchmarks that draw some")
     options = parser.parse_args()
     try:
         results = {name: run(name, options.host) for name in ([options.name] if options.name else BENCHMARKS)}
     except DevError as error:
         print(f"dev.py bench: {error}", file=sys.stderr)
         return 1
-    for result in results.values():
+    for name, result in results.items():
         print(table(result))
+        if options.pictures:
+            draw_pictures(name, result, options)
     if options.json:
         machine = {"python": platform.python_version(), "machine": platform.machine(), "host_version": options.host}
         options.json.write_text(json.dumps({**machine, "results": results}, indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ network finds beyond the linear map.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,10 +162,11 @@ class Ridges:
         values, self._basis = torch.linalg.eigh(self._x.T @ self._x)
         self._values = values.clamp_min(0)
 
-    def solve(self, y: Tensor, strength: float) -> Tensor:
-        """The map to `y` (N, width); lambda is `strength` times the mean eigenvalue of X^T X."""
-        damped = self._values + strength * self._values.mean().clamp_min(1e-12)
-        return self._basis @ ((self._basis.T @ (self._x.T @ (y - y.mean(0)))) / damped[:, None])
+    def towards(self, y: Tensor) -> Callable[[float], Tensor]:
+        """The map to `y` (N, width) as a function of lambda, in units of the mean eigenvalue of X^T X."""
+        turned = self._basis.T @ (self._x.T @ (y - y.mean(0)))
+        mean = self._values.mean().clamp_min(1e-12)
+        return lambda strength: self._basis @ (turned / (self._values + strength * mean)[:, None])
 
 
 def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: str = "") -> Bridge:
@@ -178,15 +180,14 @@ def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: st
     weights, centres, figures = {}, {}, {"words": float(features.shape[0])}
     for key, targets in rows.items():
         y = targets.double()
-
-        def guess(words: Tensor, strength: float, y: Tensor = y) -> Tensor:
-            seen = y[split.seen]
-            return (unit[words] - part.mean) @ part.solve(seen, strength) + seen.mean(0)
-
-        strength = max(STRENGTHS, key=lambda s: float(_cosine(guess(split.choosing, s), y[split.choosing])))
-        weights[key] = whole.solve(y, strength).float().contiguous()
+        seen, mean = part.towards(y[split.seen]), y[split.seen].mean(0)
+        guesses = {s: (unit[split.choosing] - part.mean) @ seen(s) + mean for s in STRENGTHS}
+        cosines = {s: float(_cosine(guess, y[split.choosing])) for s, guess in guesses.items()}
+        strength = max(cosines, key=cosines.get)
+        weights[key] = whole.towards(y)(strength).float().contiguous()
         centres[key] = y.mean(0).float()
-        cosine, nearest = judge(guess(split.judging, strength), y, split.judging)
+        guess = (unit[split.judging] - part.mean) @ seen(strength) + mean
+        cosine, nearest = judge(guess, y, split.judging)
         figures |= {f"{key}.cosine": cosine, f"{key}.nearest": nearest, f"{key}.strength": strength}
     return Bridge(weights, centres, whole.mean.float(), figures, vocabulary)
 

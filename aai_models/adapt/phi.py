@@ -65,7 +65,7 @@ def _fit_seen(unit: Tensor, rows: dict[str, Tensor], ridge: Bridge, split: Split
     weights, centres = {}, {}
     for key, targets in rows.items():
         y = targets.double()[split.seen]
-        weights[key] = part.solve(y, ridge.figures[f"{key}.strength"]).float().contiguous()
+        weights[key] = part.towards(y)(ridge.figures[f"{key}.strength"]).float().contiguous()
         centres[key] = y.mean(0).float()
     return replace(ridge, weights=weights, centres=centres, feature_centre=part.mean.float())
 

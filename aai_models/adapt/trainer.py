@@ -18,6 +18,7 @@ from .start import WordStatistics
 from .token import AudioToken
 
 LOSS_SCALE_STEP = 4.0
+DIVERGED = 200.0  # times its size at the start; textual inversion is known to grow words fiftyfold
 
 __all__ = ["PLACEHOLDER", "AdaptConfig", "AdapterTrainer", "WordStatistics"]
 
@@ -53,6 +54,7 @@ class AdapterTrainer:
         self.losses: list[float] = []  # of each step
         self.held_out_losses: list[tuple[int, float]] = []  # (steps done, mean held-out loss)
         self.best = self.current()
+        self._sizes = {key: float(rows.norm(dim=-1).mean()) for key, rows in self.best.vectors.items()}
         self.best_step = 0
         self.loss_scale = loss_scale
         self.stopped = ""  # why the run ended before its last step
@@ -109,7 +111,9 @@ class AdapterTrainer:
 
     def _mean_held_out(self, token_of: Callable[[int], AudioToken]) -> float:
         with torch.no_grad():
-            values = [float(self._loss(token_of(s.sound).vectors, s)) for s in self._held_out]
+            # The same tensors for every sample, so that the loss can tell that the word is the same.
+            vectors = {sound: token_of(sound).vectors for sound in {s.sound for s in self._held_out}}
+            values = [float(self._loss(vectors[s.sound], s)) for s in self._held_out]
         return sum(values) / len(values)
 
     def _train_one_step(self) -> bool:
@@ -170,6 +174,11 @@ class AdapterTrainer:
         self.held_out_losses.append((self.step, mean))
         if not math.isfinite(mean):
             return
+        growth = self._growth()
+        if growth > DIVERGED:
+            # Beside a word of that size the text encoder does not see the rest of a prompt.
+            self.stopped = f"the word grew to {growth:.0f} times its size, lower the learning rate"
+            return
         share = self.config.smoothing
         smoothed = share * self._smoothed[-1] + (1 - share) * mean if self._smoothed else mean
         if smoothed < min(self._smoothed, default=math.inf):
@@ -179,6 +188,11 @@ class AdapterTrainer:
         since = len(self._smoothed) - 1 - self._smoothed.index(min(self._smoothed))
         if self.config.patience and since >= self.config.patience:
             self.stopped = f"no better word since step {self.best_step}"
+
+    def _growth(self) -> float:
+        """How many times as large as at the start the word is now, by the text encoder where it grew most."""
+        sizes = {key: float(rows.detach().norm(dim=-1).mean()) for key, rows in self.current().vectors.items()}
+        return max(sizes[key] / max(self._sizes[key], 1e-6) for key in sizes)
 
     def _describe(self, held_out_loss: float) -> dict[str, str]:
         return {

@@ -56,9 +56,9 @@ def warm_start(
         prompt = prompts[int(torch.randint(0, len(prompts), (1,), generator=generator))]
         token = replace(start, adapters={**start.adapters, **leaves})
         value = distance(token.vectors, prompt)
-        if not distances or float(value) < min(distances):
+        if not distances or float(value.detach()) < min(distances):
             best = replace(start, adapters={**start.adapters, **{key: a.detach().clone() for key, a in leaves.items()}})
-        distances.append(float(value))
+        distances.append(float(value.detach()))
         slopes = torch.autograd.grad(value, list(leaves.values()))
         angle = ANGLE * (1 - step / STEPS)
         with torch.no_grad():

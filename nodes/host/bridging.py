@@ -41,24 +41,30 @@ def whole_words(clip, limit: int = 0) -> tuple[list[str], list[int]]:
     return [word for word, _ in pairs], [number for _, number in pairs]
 
 
-def can_bridge(clip, sounds: Tensor) -> bool:
-    """Whether sounds (K, D) can be carried into the words of a CLIP."""
+def can_bridge(clip, width: int) -> bool:
+    """Whether sounds of `width` values can be carried into the words of a CLIP."""
     sizes = {t.embedding_key: t.embedding_size for t in sub_tokenizers(clip).values()}
-    return sizes.get("clip_l") == sounds.shape[-1]
+    return sizes.get("clip_l") == width
 
 
-def bridge_of(clip, limit: int = 0, kind: str = "ridge") -> Bridge:
-    """The bridge of a CLIP, read from the cache or made. Raises `TokenError` where there is no CLIP-L to start from.
-
-    `limit` words (0: all); `kind` ridge or phi.
-    """
-    require_family(clip)
-    if "clip_l" not in {t.embedding_key for t in sub_tokenizers(clip).values()}:
+def require_bridge(clip, width: int) -> None:
+    """Raise `TokenError` unless `can_bridge`, before minutes are spent on a bridge that nothing can cross."""
+    if "clip_l" not in require_family(clip):
         raise TokenError(
             "The connected CLIP has no CLIP-L",
             "Sounds are aligned with the text features of CLIP-L, from which the bridge starts",
             "Use a checkpoint of SD1.x or SDXL, or set `bridge` to none",
         )
+    if not can_bridge(clip, width):
+        raise TokenError(
+            f"The sound's feature has {width} values",
+            f"The bridge of this CLIP starts from {require_family(clip)['clip_l'].embedding_size}",
+            "Use an encoder that is aligned with this text encoder, or set `bridge` to none",
+        )
+
+
+def bridge_of(clip, limit: int = 0, kind: str = "ridge") -> Bridge:
+    """The bridge of a CLIP that has a CLIP-L, read from the cache or made. `limit` words (0: all); `kind` ridge or phi."""
     vocabulary = patched_digest(clip.patcher)
     path = _path(vocabulary, limit, kind)
     found = Bridge.load(path, vocabulary) if path.is_file() else None
@@ -127,6 +133,7 @@ def origin(bridge: Bridge, limit: int) -> dict[str, str]:
 def bridge_of_token(token: AudioToken, clip) -> Bridge:
     """The bridge that the sound of a token came over; raises `TokenError` if that was the bridge of another CLIP."""
     known = token.metadata
+    require_bridge(clip, token.audio_feature.shape[-1])
     bridge = bridge_of(clip, int(known.get("bridge_words", 0)), known.get("bridge", "ridge"))
     if known.get("bridge_vocabulary", bridge.vocabulary) != bridge.vocabulary:
         raise TokenError(
@@ -141,6 +148,7 @@ def word_from_sound(
     clip, feature: Tensor, gain: float, limit: int = 0, kind: str = "ridge", centre: Tensor | None = None
 ) -> tuple[AudioToken, str]:
     """The untrained word of a unit feature (D,), and what the model hears in it. `centre` as `Bridge.carry`."""
+    require_bridge(clip, feature.shape[-1])
     bridge = bridge_of(clip, limit, kind)
     directions = bridge.carry(feature, centre)
     scales, heard = {}, []

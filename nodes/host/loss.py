@@ -17,6 +17,7 @@ from .autograd import pytorch_attention
 from .text import spell, with_words
 
 GUIDANCE = 5.0
+REMEMBERED = 32  # encoded prompts, as many as there are neutral sentences
 
 
 class DiffusionLoss:
@@ -29,6 +30,7 @@ class DiffusionLoss:
         self._flow = isinstance(sampling, comfy.model_sampling.CONST)
         self._options = {**diffusion.model_options.get("transformer_options", {})}
         self._options["optimized_attention_override"] = pytorch_attention
+        self._known: list[tuple[list[Tensor], str, tuple[Tensor, Tensor | None]]] = []  # rows, prompt, what they gave
 
     @property
     def modules(self) -> tuple[torch.nn.Module, ...]:
@@ -44,15 +46,32 @@ class DiffusionLoss:
         return diffusion_loss(noisy, denoised, sample, flow=self._flow)
 
     def denoise(self, vectors: dict[str, Tensor], prompt: str, noisy: Tensor, sigmas: Tensor) -> Tensor:
-        """The model's estimate of x_0 for a prompt with A*; `noisy` (B, C, H, W), `sigmas` (B,), on the model's device."""
-        conditions = self._conditions(vectors, prompt, noisy)
+        """The model's estimate of x_0 for a prompt with A*; `noisy` (B, C, H, W), `sigmas` (B,), on the model's device.
+
+        Where no gradient is asked for, the same vectors and prompt are encoded once.
+        """
+        conditions = self._conditions(*self._encoded(vectors, prompt), noisy)
         options = {**self._options, "sigmas": sigmas}
         return self._model.apply_model(noisy, sigmas, transformer_options=options, **conditions)
 
-    def _conditions(self, vectors: dict[str, Tensor], prompt: str, noisy: Tensor) -> dict:
+    def _encoded(self, vectors: dict[str, Tensor], prompt: str) -> tuple[Tensor, Tensor | None]:
+        if torch.is_grad_enabled():
+            self._known.clear()
+            return self._encode(vectors, prompt)
+        rows = [vectors[key] for key in sorted(vectors)]
+        for known_rows, known_prompt, found in self._known:
+            if known_prompt == prompt and all(a is b for a, b in zip(rows, known_rows, strict=True)):
+                return found
+        self._known.append((rows, prompt, self._encode(vectors, prompt)))
+        del self._known[:-REMEMBERED]
+        return self._known[-1][2]
+
+    def _encode(self, vectors: dict[str, Tensor], prompt: str) -> tuple[Tensor, Tensor | None]:
         tokens = with_words(self._clip, {1: vectors}).tokenize(replace_words(prompt, spell))
         # Not clip.encode_from_tokens: that would load the text encoder anew in each step and may evict the UNet.
-        cond, pooled = self._clip.cond_stage_model.encode_token_weights(tokens)[:2]
+        return self._clip.cond_stage_model.encode_token_weights(tokens)[:2]
+
+    def _conditions(self, cond: Tensor, pooled: Tensor | None, noisy: Tensor) -> dict:
         height, width = noisy.shape[-2:]
         prepared = self._model.extra_conds(
             cross_attn=cond.to(self._device),

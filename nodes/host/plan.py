@@ -11,7 +11,7 @@ from ...aai_models.adapt.checkpoint import run_inputs
 from ...aai_models.adapt.config import AdaptConfig
 from ...aai_models.adapt.start import WordStatistics, initial_token
 from ...aai_models.adapt.token import AudioToken
-from .bridging import bridge_of, can_bridge, origin
+from .bridging import bridge_of, can_bridge, origin, require_bridge
 from .digest import patched_digest, weights_digest
 from .references import Groups, pictures_digest
 from .vocabulary import word_rows, word_statistics
@@ -67,6 +67,8 @@ def plan(model, clip, vae, vision, sounds: Sounds, groups: Groups, masks: list[T
 
 
 def _bridge(clip, sounds: Sounds, config: AdaptConfig) -> Bridge | None:
-    if config.bridge == "none" or (config.bridge == "auto" and not can_bridge(clip, sounds.vectors)):
+    width = sounds.vectors.shape[-1]
+    if config.bridge == "none" or (config.bridge == "auto" and not can_bridge(clip, width)):
         return None
+    require_bridge(clip, width)
     return bridge_of(clip, 0, "ridge" if config.bridge == "auto" else config.bridge)

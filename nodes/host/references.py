@@ -47,6 +47,12 @@ def require_pictures(groups: Groups, masks: list[Tensor]) -> None:
             "There are no reference pictures", "A word is learned from 3 to 5 pictures", "Connect some to `references`"
         )
     for number, picture in enumerate(pictures, start=1):
+        if picture.ndim != 3 or 0 in picture.shape:
+            raise TrainingError(
+                f"Reference picture {number} has the shape {tuple(picture.shape)}",
+                "It has height, width and colours",
+                "Replace the picture",
+            )
         if not bool(torch.isfinite(picture).all()):
             raise TrainingError(
                 f"Reference picture {number} holds values that are not numbers",

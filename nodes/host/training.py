@@ -63,6 +63,10 @@ def train(
     sounds = sounds if isinstance(sounds, Sounds) else Sounds(sounds)
     config.validate()
     check_models(model, clip)
+    if getattr(vae, "first_stage_model", None) is None:
+        raise TrainingError(
+            "There is no VAE", "It encodes the pictures", "Connect Load VAE, or a checkpoint that holds one"
+        )
     require_pictures(groups, masks)
     if config.start == "warm_start":
         require_vision(vision)

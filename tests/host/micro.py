@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import comfy.clip_vision
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
@@ -82,3 +85,20 @@ def pictures(count: int = 3, seed: int = 0) -> list[torch.Tensor]:
 def sound(seed: int = 0) -> torch.Tensor:
     """A unit feature (768,)."""
     return torch.nn.functional.normalize(torch.randn(768, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def vision(folder, width: int = 768, seed: int = 0):
+    """A CLIP vision model of the host's own class whose pictures are features of `width` values."""
+    config = {
+        **{"architectures": ["CLIPVisionModelWithProjection"], "attention_dropout": 0.0, "dropout": 0.0},
+        **{"hidden_act": "quick_gelu", "hidden_size": 32, "image_size": 32, "initializer_factor": 1.0},
+        **{"intermediate_size": 64, "layer_norm_eps": 1e-05, "model_type": "clip_vision_model"},
+        **{"num_attention_heads": 2, "num_channels": 3, "num_hidden_layers": 3, "patch_size": 8},
+        **{"projection_dim": width, "torch_dtype": "float32"},
+    }
+    path = folder / "clip_vision.json"
+    path.write_text(json.dumps(config))
+    with torch.inference_mode():
+        model = comfy.clip_vision.ClipVisionModel(str(path))
+        fill(model.model, seed)
+    return model

@@ -242,6 +242,12 @@ class TestTrainer:
         assert run.best_step == 0 and torch.equal(token.vectors["clip_l"], before)
         assert float((run.current().vectors["clip_l"] - before).norm()) > 100
 
+    def test_a_word_that_has_grown_out_of_all_size_is_not_kept(self):
+        """Even where its loss is lower."""
+        run = trainer(lambda vectors, sample: -vectors["clip_l"].square().sum(), learning_rate=1e3)
+        run.run(lambda _: None)
+        assert run.best_step == 0 and "lower the learning rate" in run.stopped and run.step == 5
+
     def test_patience(self):
         run = trainer(quadratic(feature(9)), learning_rate=0.5, steps=1000, patience=3)
         run.run(lambda _: None)

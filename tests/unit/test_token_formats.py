@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
@@ -95,3 +96,48 @@ def test_export(tmp_path, widths):
     assert isinstance(load_any(tmp_path / "new" / "storm.a1111.safetensors"), AudioToken)
     with pytest.raises(TokenError, match="export is 'x'"):
         export(token, tmp_path, "storm", "x")
+
+
+class TestDiffusers:
+    """Our files in the program that they are for."""
+
+    def load(self, tmp_path, tokens: dict[str, int], paths: list):
+        transformers = pytest.importorskip("transformers")
+        pytest.importorskip("diffusers")
+        from diffusers.loaders import TextualInversionLoaderMixin
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        class Pipeline(TextualInversionLoaderMixin):
+            """What diffusers' loader needs of a pipeline."""
+
+            def __init__(self, width):
+                words = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "b": 3, "a</w>": 4, "b</w>": 5}
+                (tmp_path / "vocab.json").write_text(json.dumps(words))
+                (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+                self.tokenizer = transformers.CLIPTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+                config = CLIPTextConfig(
+                    vocab_size=8, hidden_size=width, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1
+                )
+                self.text_encoder = CLIPTextModel(config)
+                self.components = {}
+                self.hf_device_map = None
+
+        found = {}
+        for (key, width), path in zip(tokens.items(), paths, strict=True):
+            pipeline = Pipeline(width)
+            pipeline.load_textual_inversion(str(path))
+            ids = pipeline.tokenizer.convert_tokens_to_ids(["<rain>"] + [f"<rain>_{n}" for n in (1, 2)])
+            rows = pipeline.text_encoder.get_input_embeddings().weight.detach()
+            found[key] = rows[ids]
+        return found
+
+    @pytest.mark.parametrize("widths", [{"clip_l": 768}, {"clip_h": 1024}, {"clip_l": 768, "clip_g": 1280}], ids=str)
+    def test_the_rows_arrive(self, tmp_path, widths):
+        generator = torch.Generator().manual_seed(0)
+        adapters = {key: torch.randn(3, width, generator=generator) for key, width in widths.items()}
+        feature = torch.nn.functional.normalize(torch.ones(768), dim=-1)
+        token = AudioToken(feature, adapters, dict.fromkeys(widths, 0.4))
+        paths = export(token, tmp_path, "rain", "diffusers")
+        found = self.load(tmp_path, widths, paths)
+        for key, rows in token.vectors.items():
+            assert torch.equal(found[key], rows), key

@@ -1,0 +1,87 @@
+"""A UNet of SD1.5's shape at a fraction of its width with CLIP-L's real text tower, for ComfyUI and for diffusers.
+
+Runs in a host's process, where the pack is `aai_pack`. The weights are random and the same on both sides.
+"""
+
+from __future__ import annotations
+
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+import comfy.utils
+import torch
+from aai_pack.devtools.stand_in import WeightMaker, taesd_tensors
+
+CPU = torch.device("cpu")
+CHANNELS = 128
+UNET = {
+    **{"image_size": 32, "use_spatial_transformer": True, "legacy": False, "in_channels": 4, "out_channels": 4},
+    **{"model_channels": CHANNELS, "num_res_blocks": [2, 2, 2, 2], "channel_mult": [1, 2, 4, 4], "num_heads": 8},
+    **{"transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_output": [1] * 9 + [0] * 3},
+    **{"transformer_depth_middle": 1, "context_dim": 768, "use_linear_in_transformer": False},
+    **{"use_temporal_resblock": False, "use_temporal_attention": False, "adm_in_channels": None},
+}
+SMALL = {
+    **UNET,
+    **{"model_channels": 32, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [1, 1]},
+    **{"transformer_depth_output": [1] * 4},
+}
+
+
+def fill(module: torch.nn.Module, seed: int) -> None:
+    """Seeded weights of the usual sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        if parameter.ndim == 0:
+            continue
+        if parameter.ndim == 1:
+            value = torch.full(parameter.shape, float(name.endswith("weight")))
+        else:
+            std = {"token_embedding": 0.014, "position_embedding": 0.004}.get(
+                name.split(".")[-2], parameter[0].numel() ** -0.5
+            )
+            value = torch.randn(parameter.shape, generator=generator) * std
+        parameter.data.copy_(value)
+
+
+def build(shape: dict = UNET, layers: int = 12, seed: int = 0):
+    """(model, clip, vae) of the host."""
+    with torch.inference_mode():
+        config = comfy.supported_models.SD15(dict(shape))
+        config.set_inference_dtype(torch.float32, None)
+        network = config.get_model({}, "", device="cpu")
+        fill(network.diffusion_model, seed)
+        model = comfy.model_patcher.ModelPatcher(network, CPU, CPU)
+        takes_argument = config.clip_target.__code__.co_argcount > 1
+        target = config.clip_target({}) if takes_argument else config.clip_target()
+        options = {"clip_l_model_config": {"num_hidden_layers": layers}, "dtype": torch.float32}
+        clip = comfy.sd.CLIP(target, embedding_directory=[], tokenizer_data={}, parameters=0, model_options=options)
+        fill(clip.cond_stage_model, seed + 1)
+        vae = comfy.sd.VAE(sd={name: tensor.float() for name, tensor in taesd_tensors(WeightMaker(seed)).items()})
+    return model, clip, vae
+
+
+def as_diffusers(model, clip):
+    """(UNet2DConditionModel, CLIPTextModel) with the same weights."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    widths = tuple(CHANNELS * m for m in UNET["channel_mult"])
+    unet = UNet2DConditionModel(
+        block_out_channels=widths, cross_attention_dim=768, attention_head_dim=8, sample_size=32
+    )
+    ours = model.model.diffusion_model.state_dict()
+    names = {theirs: mine for theirs, mine in comfy.utils.unet_to_diffusers(UNET).items() if mine in ours}
+    unet.load_state_dict({theirs: ours[mine].clone() for theirs, mine in names.items()})
+    config = CLIPTextConfig(
+        **{"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12},
+        **{"num_attention_heads": 12, "hidden_act": "quick_gelu", "max_position_embeddings": 77, "eos_token_id": 49407},
+    )
+    text = CLIPTextModel(config)
+    mine = clip.cond_stage_model.clip_l.transformer.state_dict()
+    expected = text.state_dict()
+    prefix = "" if any(name.startswith("text_model.") for name in expected) else "text_model."
+    text.load_state_dict(
+        {name: mine[prefix + name].clone() if prefix + name in mine else t for name, t in expected.items()}
+    )
+    return unet.eval(), text.eval()
