@@ -16,11 +16,11 @@ SCALE = 0.18215  # of SD1.x: the host multiplies latents with it before the diff
 class Residual(nn.Module):
     """Two 3x3 convolutions around a skip."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, operations):
         super().__init__()
-        self.norm = nn.GroupNorm(8, width)
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = operations.GroupNorm(8, width)
+        self.conv1 = operations.Conv2d(width, width, 3, padding=1)
+        self.conv2 = operations.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
@@ -29,13 +29,13 @@ class Residual(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, width: int = 64, inner: int = 96):
+    def __init__(self, operations, width: int = 64, inner: int = 96):
         super().__init__()
-        self.stem = nn.Conv2d(3 * FOLD**2, width, 3, padding=1)
-        self.outer = Residual(width)
-        self.down = nn.Conv2d(width, inner, 3, stride=2, padding=1)
-        self.inner = nn.Sequential(Residual(inner), Residual(inner))
-        self.out = nn.Conv2d(inner, CHANNELS, 3, padding=1)
+        self.stem = operations.Conv2d(3 * FOLD**2, width, 3, padding=1)
+        self.outer = Residual(width, operations)
+        self.down = operations.Conv2d(width, inner, 3, stride=2, padding=1)
+        self.inner = nn.Sequential(Residual(inner, operations), Residual(inner, operations))
+        self.out = operations.Conv2d(inner, CHANNELS, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.outer(self.stem(F.pixel_unshuffle(x, FOLD)))
@@ -43,13 +43,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, width: int = 64, inner: int = 128):
+    def __init__(self, operations, width: int = 64, inner: int = 128):
         super().__init__()
-        self.stem = nn.Conv2d(CHANNELS, inner, 3, padding=1)
-        self.inner = nn.Sequential(Residual(inner), Residual(inner))
-        self.up = nn.Conv2d(inner, 4 * width, 1)
-        self.outer = nn.Sequential(Residual(width), Residual(width))
-        self.out = nn.Conv2d(width, 3 * FOLD**2, 3, padding=1)
+        self.stem = operations.Conv2d(CHANNELS, inner, 3, padding=1)
+        self.inner = nn.Sequential(Residual(inner, operations), Residual(inner, operations))
+        self.up = operations.Conv2d(inner, 4 * width, 1)
+        self.outer = nn.Sequential(Residual(width, operations), Residual(width, operations))
+        self.out = operations.Conv2d(width, 3 * FOLD**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         x = F.pixel_shuffle(self.up(self.inner(self.stem(z))), 2)
@@ -57,11 +57,14 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """`encode` and `decode` in the host's convention: latents are SD1.x's, of standard deviation 1 / 0.18215."""
+    """`encode` and `decode` in the host's convention: latents are SD1.x's, of standard deviation 1 / 0.18215.
 
-    def __init__(self):
+    `operations` has Conv2d and GroupNorm: PyTorch's, or the host's.
+    """
+
+    def __init__(self, operations=nn):
         super().__init__()
-        self.encoder, self.decoder = Encoder(), Decoder()
+        self.encoder, self.decoder = Encoder(operations), Decoder(operations)
 
     def encode(self, pictures: Tensor) -> Tensor:
         return self.encoder(pictures) / SCALE
