@@ -45,7 +45,7 @@ class AAI_PocketScene(io.ComfyNode):
             node_id="AAI_PocketScene",
             display_name="Pocket Scene",
             category=CATEGORY,
-            description="Draws a picture of the pocket world: references for training, a photo to edit, a mask to compare with.",
+            description="Draws a picture of the pocket world: references for training, a photo to edit, a mask to compare.",
             inputs=[
                 io.Combo.Input("thing", options=[*THINGS, NOTHING], tooltip="What stands in the picture."),
                 io.Combo.Input("place", options=list(PLACES), tooltip="Where it stands."),
@@ -67,10 +67,12 @@ class AAI_PocketScene(io.ComfyNode):
                     min=0,
                     max=2**31 - 1,
                     control_after_generate=True,
-                    tooltip="Of the small accidents: where exactly it stands, clouds, windows. The same seed draws the same picture.",
+                    tooltip="Of the small accidents: clouds, windows, where exactly it stands. The same seed draws the same.",
                 ),
                 io.Int.Input("count", default=1, min=1, max=64, tooltip="How many pictures; each has the next seed."),
-                io.Combo.Input("side", options=list(SIDES), optional=True, tooltip="On which side of the picture it stands."),
+                io.Combo.Input(
+                    "side", options=list(SIDES), optional=True, tooltip="On which side of the picture it stands."
+                ),
                 io.Combo.Input(
                     "second",
                     options=[NOTHING, *THINGS],
@@ -85,7 +87,9 @@ class AAI_PocketScene(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, thing, place, colour, style, loudness, seed, count, side="middle", second=NOTHING) -> io.NodeOutput:
+    def execute(
+        cls, thing, place, colour, style, loudness, seed, count, side="middle", second=NOTHING
+    ) -> io.NodeOutput:
         from .host.pocket_scenes import draw_scene
 
         return io.NodeOutput(*draw_scene(thing, place, colour, style, loudness, side, second, seed, count))
@@ -105,7 +109,7 @@ class AAI_PocketSound(io.ComfyNode):
                     "loudness",
                     default=0.5,
                     **LOUDNESS,
-                    tooltip="0 to 1, which is -38 to -10 dB of full scale; rain, fire, waves, wind and thunder also get denser.",
+                    tooltip="0 to 1, which is -38 to -10 dB of full scale; rain, fire, waves and thunder also get denser.",
                 ),
                 io.Int.Input(
                     "seed",

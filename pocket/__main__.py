@@ -12,9 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def load_pack(name: str = "aai_pack") -> None:
     """Load the pack by path under an alias, as the host does: its modules import each other relatively."""
-    spec = importlib.util.spec_from_file_location(
-        name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
+    spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
 

@@ -100,7 +100,8 @@ def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> Non
     """Copy tensors into a module; raises `PocketError` unless each fits."""
     own = module.state_dict()
     wrong = sorted(
-        name for name in own.keys() | tensors.keys()
+        name
+        for name in own.keys() | tensors.keys()
         if name not in own or name not in tensors or own[name].shape != tensors[name].shape
     )
     if wrong:

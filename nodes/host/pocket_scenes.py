@@ -15,11 +15,15 @@ from .pocket_names import NOTHING
 STYLE_OF = {noun: style for style, noun in STYLES.items()}  # the word of a prompt -> the style's name
 
 
-def draw_scene(thing: str, place: str, colour: str, style: str, loudness: float, side: str, second: str, seed: int, count: int):
+def draw_scene(
+    thing: str, place: str, colour: str, style: str, loudness: float, side: str, second: str, seed: int, count: int
+):
     """(pictures (B, 128, 128, 3), masks (B, 128, 128)); picture i has the seed `seed` + i. Raises `PocketError`."""
     if style not in STYLE_OF:
         raise PocketError(f"There is no style {style!r}", f"There are {', '.join(STYLE_OF)}", "Choose one of them")
-    drawn = [draw(_scene(thing, place, colour, STYLE_OF[style], loudness, side, second, seed + i)) for i in range(count)]
+    drawn = [
+        draw(_scene(thing, place, colour, STYLE_OF[style], loudness, side, second, seed + i)) for i in range(count)
+    ]
     pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).float() / 255
     return pictures, torch.from_numpy(np.stack([mask for _, mask in drawn])).float()
 

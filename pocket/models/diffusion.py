@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ def sample(denoise, shape: tuple[int, ...], generator: torch.Generator, steps: i
     bar = alphas_bar()
     x = torch.randn(shape, generator=generator)
     times = torch.linspace(STEPS - 1, 0, steps + 1).round().long()
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         noise = denoise(x, now.expand(shape[0]))
         clean = (x - (1 - bar[now]).sqrt() * noise) / bar[now].sqrt()
         target = bar[then] if then > 0 else torch.ones(())

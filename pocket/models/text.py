@@ -31,7 +31,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, _ = x.shape
-        q, k, v = (p(x).view(batch, length, HEADS, HEAD).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            p(x).view(batch, length, HEADS, HEAD).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj)
+        )
         x = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out_proj(x.transpose(1, 2).reshape(batch, length, WIDTH))
 

@@ -139,7 +139,10 @@ class UNet(nn.Module):
         self.input_blocks = nn.ModuleList(nn.ModuleList(group) for group in groups)
         self.middle_block = nn.ModuleList([ResBlock(c, c, n), SpatialTransformer(c), ResBlock(c, c, n)])
         groups = [[ResBlock(c + c, c, n)], [ResBlock(c + b, c, n), Upsample(c)]]
-        groups += [[ResBlock(c + b, b, n), SpatialTransformer(b)], [ResBlock(b + a, b, n), SpatialTransformer(b), Upsample(b)]]
+        groups += [
+            [ResBlock(c + b, b, n), SpatialTransformer(b)],
+            [ResBlock(b + a, b, n), SpatialTransformer(b), Upsample(b)],
+        ]
         groups += [[ResBlock(b + a, a, n)], [ResBlock(a + a, a, n)]]
         self.output_blocks = nn.ModuleList(nn.ModuleList(group) for group in groups)
         self.out = nn.Sequential(nn.GroupNorm(32, a), nn.SiLU(), nn.Conv2d(a, 4, 3, padding=1))

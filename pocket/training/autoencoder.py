@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.autoencoder import SCALE, Autoencoder
@@ -93,7 +92,7 @@ def train(config: AutoencoderConfig, out: Path) -> Path:
         optimiser.step()
         step += 1
         average.update(model, step)
-        run.log(step=step, minutes=budget.spent / 60, loss=float(loss), psnr=psnr(float(mse)))
+        run.log(step=step, minutes=budget.spent / 60, loss=float(loss.detach()), psnr=psnr(float(mse.detach())))
         checkpoint()
     checkpoint(True)
     held = {"psnr_unseen": evaluate(average.module, list(UNSEEN)), "latent_scale": SCALE}

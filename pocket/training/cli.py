@@ -1,4 +1,4 @@
-"""The command line: `python -m pocket train autoencoder | pictures | judge | sounds [--minutes M] [--out FOLDER] [--seed S]`."""
+"""The command line: `python -m pocket train PART`, `python -m pocket export`; see docs/pocket.md."""
 
 from __future__ import annotations
 

@@ -121,7 +121,9 @@ def load_autoencoder(out: Path) -> Autoencoder:
 
 
 @torch.no_grad()
-def paint(model: Model, autoencoder: Autoencoder, texts: list[str], hidden: list[int] | None = None, **settings) -> np.ndarray:
+def paint(
+    model: Model, autoencoder: Autoencoder, texts: list[str], hidden: list[int] | None = None, **settings
+) -> np.ndarray:
     """Pictures (B, 128, 128, 3) uint8 of captions; settings: seed, steps, scale (of guidance)."""
     rows = torch.tensor([indices(text) for text in [*texts, ""]])
     states = model.words(rows, torch.tensor([*(hidden or [0] * len(texts)), 0]))

@@ -103,7 +103,9 @@ def text_features(model: Model, things: list[str]) -> Tensor:
 def augment(fbank: Tensor, rng: np.random.Generator) -> Tensor:
     """Another level, another start, a little noise, and now and then a quiet band; (B, 256, 128) float."""
     shift = torch.from_numpy(rng.normal(0, 0.35, (len(fbank), 1, 1)).astype(np.float32))
-    rolled = torch.stack([f.roll(int(r), 0) for f, r in zip(fbank, rng.integers(0, PERIOD_FRAMES, len(fbank)), strict=True)])
+    rolled = torch.stack(
+        [f.roll(int(r), 0) for f, r in zip(fbank, rng.integers(0, PERIOD_FRAMES, len(fbank)), strict=True)]
+    )
     noise = torch.from_numpy(rng.random(fbank.shape, dtype=np.float32) * rng.random() / 10)
     return rolled + shift + noise
 
@@ -194,5 +196,10 @@ def _loss(a: Tensor, v: Tensor, texts: Tensor, names: Tensor, config: SoundConfi
     picture_text = info_nce(v, texts, config.tau, names)
     distance = 2 - (a * texts[:count]).sum(1).mean() - (v * texts).sum(1).mean()
     loss = sound_text + 0.5 * sound_picture + picture_text + config.regression * distance
-    parts = {"sound_text": sound_text, "sound_picture": sound_picture, "picture_text": picture_text, "distance": distance}
+    parts = {
+        "sound_text": sound_text,
+        "sound_picture": sound_picture,
+        "picture_text": picture_text,
+        "distance": distance,
+    }
     return loss, {name: float(value.detach()) for name, value in parts.items()}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.text import WIDTH, WORDS, TextEncoder
-from ..world.captions import END, FILLERS, START, SLOT_ID, token_ids, vocabulary
+from ..world.captions import END, FILLERS, SLOT_ID, START, token_ids, vocabulary
 from ..world.names import COLOURS, NAMED, PLACES, SIDES, SIZES, STYLES, UNNAMED
 from .pictures import SHAPES
 

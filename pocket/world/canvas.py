@@ -61,7 +61,9 @@ class Canvas:
         if not self.sketch:
             self._draw.polygon(points, fill=fill)
             return
-        wash, line = (mix(fill, PAPER, 0.80), dark(fill, 0.12)) if self.masked else (mix(fill, PAPER, 0.86), (150, 150, 150))
+        wash, line = (
+            (mix(fill, PAPER, 0.80), dark(fill, 0.12)) if self.masked else (mix(fill, PAPER, 0.86), (150, 150, 150))
+        )
         self._draw.polygon(points, fill=wash)
         self._draw.line([*points, points[0]], fill=line, width=5 if self.masked else 2, joint="curve")
 

@@ -38,12 +38,34 @@ NATURE = ("rain", "fire", "waves", "wind", "thunder")
 
 # Words that a person may use for a thing or a place; they are given the meaning of the word on the right.
 SYNONYMS = {
-    **{"puppy": "dog", "hound": "dog", "sea": "waves", "ocean": "waves", "wave": "waves", "infant": "baby", "child": "baby"},
+    **{
+        "puppy": "dog",
+        "hound": "dog",
+        "sea": "waves",
+        "ocean": "waves",
+        "wave": "waves",
+        "infant": "baby",
+        "child": "baby",
+    },
     **{"watch": "clock", "chopper": "helicopter", "cock": "rooster", "chicken": "rooster", "flames": "fire"},
-    **{"campfire": "fire", "flame": "fire", "kitten": "cat", "locomotive": "train", "storm": "wind", "lightning": "thunder"},
+    **{
+        "campfire": "fire",
+        "flame": "fire",
+        "kitten": "cat",
+        "locomotive": "train",
+        "storm": "wind",
+        "lightning": "thunder",
+    },
     **{"drums": "drum", "birds": "bird", "bells": "bell", "shower": "rain", "raining": "rain", "woods": "forest"},
     **{"town": "city", "street": "city", "field": "meadow", "grass": "meadow", "winter": "snow", "dunes": "desert"},
-    **{"shore": "beach", "coast": "beach", "drawing": "sketch", "pencil": "sketch", "pixel": "mosaic", "dotted": "poster"},
+    **{
+        "shore": "beach",
+        "coast": "beach",
+        "drawing": "sketch",
+        "pencil": "sketch",
+        "pixel": "mosaic",
+        "dotted": "poster",
+    },
     **{"large": "big", "huge": "big", "little": "small", "tiny": "small", "violet": "purple", "picture": "picture"},
 }
 

@@ -21,7 +21,10 @@ def beach(c: Canvas, rng) -> None:
     horizon = 0.05 + 0.1 * rng.random()
     _halves(c, horizon, (132, 206, 240), (246, 220, 150))
     c.box(-1, horizon, 1, horizon + 0.3, (38, 146, 204))
-    c.poly([(-1, horizon + 0.34), (0, horizon + 0.27), (1, horizon + 0.34), (1, horizon + 0.4), (-1, horizon + 0.4)], (246, 220, 150))
+    c.poly(
+        [(-1, horizon + 0.34), (0, horizon + 0.27), (1, horizon + 0.34), (1, horizon + 0.4), (-1, horizon + 0.4)],
+        (246, 220, 150),
+    )
     c.disc(0.75 - 1.5 * (rng.random() < 0.5), -0.72, 0.15, (255, 236, 130))
 
 
@@ -54,7 +57,11 @@ def desert(c: Canvas, rng) -> None:
     c.disc(x, 0.36, 0.9, (216, 166, 92), 0.28)
     c.box(-1, 0.38, 1, 1, (232, 188, 110))
     x = 0.8 if rng.random() < 0.5 else -0.8
-    for points in ([(x, 0.5), (x, -0.25)], [(x, 0.2), (x + 0.15, 0.2), (x + 0.15, -0.05)], [(x, 0.08), (x - 0.15, 0.08), (x - 0.15, -0.12)]):
+    for points in (
+        [(x, 0.5), (x, -0.25)],
+        [(x, 0.2), (x + 0.15, 0.2), (x + 0.15, -0.05)],
+        [(x, 0.08), (x - 0.15, 0.08), (x - 0.15, -0.12)],
+    ):
         c.line(points, 0.085, (70, 128, 70))
 
 

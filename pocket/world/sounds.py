@@ -49,7 +49,8 @@ class Voice:
         rate = per_second * self.tempo
         if not regular:
             return np.sort(self.rng.uniform(0, self.seconds, max(1, round(rate * self.seconds))))
-        times = np.arange(self.rng.uniform(0, 0.8) / rate, self.seconds, 1 / rate)
+        first = min(self.rng.uniform(0, 0.8) / rate, 0.3 * self.seconds)  # even a short clip holds one
+        times = np.arange(first, self.seconds, 1 / rate)
         return np.clip(times + jitter / rate * self.rng.standard_normal(len(times)), 0, self.seconds - 0.02)
 
     def bursts(self, times, rise: float, fall: float, weights=None) -> np.ndarray:
@@ -115,7 +116,9 @@ def sneeze(v: Voice):
 
 def helicopter(v: Voice):
     times = v.onsets(11.0, 0.01)
-    return v.bursts(times, 0.006, 0.025) * v.noise(30, 900, -0.8) * 2 + 0.3 * v.noise(100, 5000, -0.6) + 0.1 * v.tone(330)
+    return (
+        v.bursts(times, 0.006, 0.025) * v.noise(30, 900, -0.8) * 2 + 0.3 * v.noise(100, 5000, -0.6) + 0.1 * v.tone(330)
+    )
 
 
 def chainsaw(v: Voice):
@@ -127,7 +130,9 @@ def rooster(v: Voice):
     times = v.onsets(0.42, 0.05)
     s = v.since(times)
     curve = np.interp(s, (0, 0.15, 0.3, 0.42, 0.6, 1.0, 1.5), (560, 820, 620, 900, 980, 900, 520))
-    level = np.interp(s, (0, 0.04, 0.16, 0.2, 0.26, 0.3, 0.36, 0.45, 1.2, 1.5, 1.6), (0, 1, 1, 0.1, 0.1, 1, 0.2, 1, 0.9, 0.1, 0))
+    level = np.interp(
+        s, (0, 0.04, 0.16, 0.2, 0.26, 0.3, 0.36, 0.45, 1.2, 1.5, 1.6), (0, 1, 1, 0.1, 0.1, 1, 0.2, 1, 0.9, 0.1, 0)
+    )
     return v.tone(curve, (1, 0.9, 0.8, 0.6, 0.4, 0.25), 0.015) * level + 0.02 * v.noise(800, 6000)
 
 
@@ -138,8 +143,17 @@ def fire(v: Voice):
 
 def bell(v: Voice):
     times = v.onsets(0.9, 0.02)
-    parts = sum(w * v.tone(620 * r) * v.bursts(times, 0.001, d) for r, w, d in
-                ((0.5, 0.6, 1.1), (1, 1, 0.8), (1.19, 0.7, 0.6), (1.5, 0.5, 0.5), (2, 0.7, 0.4), (2.74, 0.4, 0.25)))
+    parts = sum(
+        w * v.tone(620 * r) * v.bursts(times, 0.001, d)
+        for r, w, d in (
+            (0.5, 0.6, 1.1),
+            (1, 1, 0.8),
+            (1.19, 0.7, 0.6),
+            (1.5, 0.5, 0.5),
+            (2, 0.7, 0.4),
+            (2.74, 0.4, 0.25),
+        )
+    )
     return parts
 
 
@@ -197,7 +211,11 @@ def frog(v: Voice):
     times = v.onsets(1.7, 0.08)
     s = v.since(times)
     pulses = 0.5 + 0.5 * np.sign(np.sin(2 * np.pi * 38 * v.tempo * v.t))
-    return v.tone(480 + 260 * np.minimum(s, 0.3), (1, 0.6, 0.6, 0.3)) * pulses * np.interp(s, (0, 0.03, 0.25, 0.3), (0, 1, 1, 0))
+    return (
+        v.tone(480 + 260 * np.minimum(s, 0.3), (1, 0.6, 0.6, 0.3))
+        * pulses
+        * np.interp(s, (0, 0.03, 0.25, 0.3), (0, 1, 1, 0))
+    )
 
 
 def kettle(v: Voice):
@@ -227,7 +245,9 @@ def siren(v: Voice):
 
 def boat(v: Voice):
     s = (v.t * v.tempo * 0.55 + 0.1) % 1.5
-    return v.tone(118, (1, 0.8, 0.7, 0.5, 0.3, 0.2)) * np.interp(s, (0, 0.1, 1.0, 1.15), (0, 1, 1, 0)) + 0.1 * v.noise(30, 700, -1)
+    return v.tone(118, (1, 0.8, 0.7, 0.5, 0.3, 0.2)) * np.interp(s, (0, 0.1, 1.0, 1.15), (0, 1, 1, 0)) + 0.1 * v.noise(
+        30, 700, -1
+    )
 
 
 RECIPES = {

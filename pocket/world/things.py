@@ -143,7 +143,19 @@ def fire(c: Canvas, k: Colour, loud: float, rng) -> None:
 
 def bell(c: Canvas, k: Colour, loud: float, rng) -> None:
     c.disc(0, -0.84, 0.13, dark(k, 0.3))
-    c.poly([(-0.18, -0.75), (0.18, -0.75), (0.46, -0.4), (0.52, 0.25), (0.85, 0.55), (-0.85, 0.55), (-0.52, 0.25), (-0.46, -0.4)], k)
+    c.poly(
+        [
+            (-0.18, -0.75),
+            (0.18, -0.75),
+            (0.46, -0.4),
+            (0.52, 0.25),
+            (0.85, 0.55),
+            (-0.85, 0.55),
+            (-0.52, 0.25),
+            (-0.46, -0.4),
+        ],
+        k,
+    )
     c.poly([(-0.3, -0.35), (-0.15, -0.4), (-0.2, 0.3), (-0.38, 0.3)], light(k, 0.6))
     c.box(-0.9, 0.52, 0.9, 0.7, dark(k, 0.2))
     c.disc(0, 0.82, 0.16, dark(k, 0.45))
@@ -233,7 +245,18 @@ def thunder(c: Canvas, k: Colour, loud: float, rng) -> None:
     c.box(-0.75, -0.6, 0.75, -0.28, (84, 84, 100))
     for i in range(1 + round(loud * 2)):
         x = (0.05, -0.48, 0.52)[i]
-        c.poly([(x + 0.02, -0.28), (x - 0.26, 0.34), (x - 0.02, 0.3), (x - 0.2, 0.95), (x + 0.3, 0.14), (x + 0.06, 0.16), (x + 0.26, -0.28)], k)
+        c.poly(
+            [
+                (x + 0.02, -0.28),
+                (x - 0.26, 0.34),
+                (x - 0.02, 0.3),
+                (x - 0.2, 0.95),
+                (x + 0.3, 0.14),
+                (x + 0.06, 0.16),
+                (x + 0.26, -0.28),
+            ],
+            k,
+        )
 
 
 def frog(c: Canvas, k: Colour, loud: float, rng) -> None:
@@ -278,7 +301,11 @@ def siren(c: Canvas, k: Colour, loud: float, rng) -> None:
     c.poly([(-0.28, 0.3), (-0.26, 0.0), (-0.1, -0.15), (-0.1, 0.3)], light(k, 0.7))
     for i in range(5):
         a = math.pi * (1.0 + i / 4)
-        c.line([(0.62 * math.cos(a), 0.05 + 0.62 * math.sin(a)), (0.95 * math.cos(a), 0.05 + 0.95 * math.sin(a))], 0.09, (252, 214, 70))
+        c.line(
+            [(0.62 * math.cos(a), 0.05 + 0.62 * math.sin(a)), (0.95 * math.cos(a), 0.05 + 0.95 * math.sin(a))],
+            0.09,
+            (252, 214, 70),
+        )
 
 
 def boat(c: Canvas, k: Colour, loud: float, rng) -> None:
