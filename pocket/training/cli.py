@@ -13,6 +13,7 @@ PARTS = {
     "autoencoder": ("autoencoder", "AutoencoderConfig"),
     "pictures": ("diffusion", "DiffusionConfig"),
     "judge": ("judge", "JudgeConfig"),
+    "hearing": ("sounds", "HearingConfig"),
     "sounds": ("sounds", "SoundConfig"),
 }
 
@@ -26,14 +27,21 @@ def main() -> int:
     train.add_argument("--minutes", type=float, help="how long to train")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=1)
-    train.add_argument("--recordings", type=Path, help="sounds: a folder of ESC-10's recordings, folds 1-3 are used")
+    train.add_argument(
+        "--recordings", type=Path, help="hearing, sounds: a folder of ESC-10's recordings, folds 1-3 are used"
+    )
+    export = commands.add_parser("export", help="write the file of weights from finished trainings")
+    export.add_argument("--out", type=Path, default=Path("pocket_runs"), help="the folder that `train` wrote")
     arguments = parser.parse_args()
+    if arguments.command == "export":
+        print(importlib.import_module("..training.export", __package__).export(arguments.out))
+        return 0
     torch.set_num_threads(arguments.threads)
     module_name, config_name = PARTS[arguments.part]
     module = importlib.import_module(f"..training.{module_name}", __package__)
     config = replace(getattr(module, config_name)(), seed=arguments.seed)
     if arguments.minutes:
         config = replace(config, minutes=arguments.minutes)
-    extra = {"recordings": arguments.recordings} if arguments.part == "sounds" else {}
+    extra = {"recordings": arguments.recordings} if arguments.part in ("hearing", "sounds") else {}
     print(module.train(config, arguments.out, **extra))
     return 0

@@ -16,14 +16,17 @@ LOG_EVERY = 15.0
 
 
 class Budget:
-    """Time spent in training, over all resumed sessions; the learning rate is a function of it alone."""
+    """Time spent in training, over all resumed sessions; the learning rate is a function of it alone.
 
-    def __init__(self, minutes: float, spent: float = 0.0):
-        self.total, self._before, self._start = minutes * 60, spent, time.monotonic()
+    `clock` is that of the wall, or `time.process_time` for a run that only takes what others leave.
+    """
+
+    def __init__(self, minutes: float, spent: float = 0.0, clock=time.monotonic):
+        self.total, self._before, self._clock, self._start = minutes * 60, spent, clock, clock()
 
     @property
     def spent(self) -> float:
-        return self._before + time.monotonic() - self._start
+        return self._before + self._clock() - self._start
 
     @property
     def share(self) -> float:

@@ -1,10 +1,11 @@
-"""Trains the pocket CAVT-MAE: sounds towards the pocket CLIP's text features and towards drawn pictures.
+"""Trains the pocket CAVT-MAE in two stages: sounds with drawn pictures, then both with the pocket CLIP's text features.
 
-Real recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given.
+The first stage needs no text encoder, as CAV-MAE's own training does not; the second is the paper's Align. Real recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from ...aai_models.align.losses import info_nce
 from ...aai_models.audio.decode import decode_audio
 from ...aai_models.audio.fbank import encoder_input
 from ..models.hearing import HALF, PERIOD_FRAMES, build, encode_half, encode_period, full_kernel
-from ..world.captions import SLOT, word_of
-from ..world.names import ESC_10, NAMED, STYLES, UNNAMED
+from ..world.captions import word_of
+from ..world.names import ESC_10, NAMED, UNNAMED
 from ..world.scene import draw, random_scene
 from ..world.sounds import RATE, synthesise
 from .diffusion import NUMBER, Model
@@ -36,15 +37,26 @@ class SoundConfig:
     """Settings of the run."""
 
     seed: int = 0
-    minutes: float = 6.0  # of one core
-    batch: int = 64
+    minutes: float = 5.0  # of one core, as the processor counts them
+    batch: int = 64  # sounds
+    pictures: int = 24  # of the batch's things
+    shapes: int = 8  # pictures of random shapes
     rate: float = 1e-3
-    clips: int = 110  # synthetic clips of each thing
+    clips: int = 64  # synthetic clips of each thing
     real: float = 0.25  # share of a batch that is recorded, where recordings are given
     tau: float = 0.05
-    regression: float = 2.0  # weight of 1 - cosine to the text feature
+    regression: float = 2.0  # weight of 1 - cosine to the text feature; 0 with `text` off
+    text: bool = True  # off: the first stage
     folds: tuple[int, ...] = (1, 2, 3)  # of ESC-10
     bf16: bool = True  # autocast
+
+
+@dataclass(frozen=True)
+class HearingConfig(SoundConfig):
+    """The first stage."""
+
+    minutes: float = 4.0
+    text: bool = False
 
 
 def spectrogram(wave: np.ndarray) -> Tensor:
@@ -91,13 +103,13 @@ def real_clips(folder: Path, folds: tuple[int, ...]) -> tuple[Tensor, Tensor, Te
 
 @torch.no_grad()
 def text_features(model: Model, things: list[str]) -> Tensor:
-    """The pocket CLIP's end state of each thing, averaged over "a photo of a ...", "a sketch of a ..." and so on, (N, 768)."""
-    total = 0
-    for noun in STYLES.values():
-        rows = torch.tensor([indices(f"a {noun} of a {word_of(t) if t in NAMED else SLOT}") for t in things])
-        states = model.words(rows, torch.tensor([NUMBER.get(t, 0) for t in things]))
-        total = total + F.normalize(states[torch.arange(len(things)), end_columns(rows)].float(), dim=-1)
-    return F.normalize(total, dim=-1)
+    """The pocket CLIP's feature of each thing's bare word, the end token's state behind it, unit vectors (N, 768).
+
+    The bare word, as in the paper's label prompts: it is what the bridge from features to words starts from.
+    """
+    rows = torch.tensor([indices(word_of(thing)) for thing in things])
+    states = model.words(rows, torch.tensor([NUMBER.get(thing, 0) for thing in things]))
+    return F.normalize(states[torch.arange(len(things)), end_columns(rows)].float(), dim=-1)
 
 
 def augment(fbank: Tensor, rng: np.random.Generator) -> Tensor:
@@ -138,32 +150,31 @@ class Hearing(nn.Module):
 
 
 def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Path:
-    """Train from the start; returns the file of the averaged weights."""
-    run = Run(out, "sounds", config)
+    """Train; the second stage starts from the first where that was run. Returns the file of the averaged weights."""
+    run = Run(out, "sounds" if config.text else "hearing", config)
     torch.manual_seed(config.seed)
-    pictures_model = Model()
-    pictures_model.load_state_dict(torch.load(out / "pictures" / "weights.pt", weights_only=True))
-    targets = text_features(pictures_model, CLASSES)
-    shape_targets = text_features(pictures_model, SHAPES)
-    fbank, labels = synthetic_clips(config, run.folder)
+    targets = _targets(out) if config.text else None
+    fbank, labels = synthetic_clips(config, out)
     real = real_clips(recordings, config.folds) if recordings else None
     model = Hearing()
-    average = Average(model, decay=0.995)
+    start = out / "hearing" / "model.pt"
+    if config.text and start.is_file():
+        model.load_state_dict(torch.load(start, weights_only=True))
+    average = Average(model, decay=0.99)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=config.rate, weight_decay=0.02, betas=(0.9, 0.99), fused=True)
-    budget, step = Budget(config.minutes), 0
+    budget, step = Budget(config.minutes, clock=time.process_time), 0
     while budget.share < 1:
         rng = np.random.default_rng((config.seed, 4, step))
-        optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step, warm_up=60, flat=0.4, last=0.02)
+        optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step, warm_up=40, flat=0.4, last=0.02)
         clips, classes = _clips(fbank, labels, real, config, rng)
-        shapes = rng.integers(len(SHAPES), size=config.batch // 4)
-        things = [CLASSES[i] for i in classes.tolist()] + [SHAPES[i] for i in shapes]
-        texts = torch.cat([targets[classes], shape_targets[torch.from_numpy(shapes)]])
-        names = torch.cat([classes, len(CLASSES) + torch.from_numpy(shapes)])
+        shapes = rng.integers(len(SHAPES), size=config.shapes)
+        seen = torch.cat([classes[: config.pictures], len(CLASSES) + torch.from_numpy(shapes)])
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             a = encode_period(model.towers, augment(clips, rng))
-            v = encode_half(model.towers, picture_batch(things, rng), model.kernel)
-        loss, parts = _loss(a, v, texts, names, config)
+            pictures = picture_batch([(CLASSES + SHAPES)[i] for i in seen.tolist()], rng)
+            v = encode_half(model.towers, pictures, model.kernel)
+        loss, parts = _loss(a, v, classes, seen, targets, config)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -171,12 +182,22 @@ def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Pat
         step += 1
         average.update(model, step)
         run.log(step=step, minutes=budget.spent / 60, **parts)
+    run.log(True, step=step, minutes=budget.spent / 60, **parts)
+    torch.save(average.module.state_dict(), run.folder / "model.pt")
     path = run.folder / "weights.pt"
     torch.save(average.module.state(), path)
     return path
 
 
+def _targets(out: Path) -> Tensor:
+    """Text features of all classes and shapes (N, 768)."""
+    model = Model()
+    model.load_state_dict(torch.load(out / "pictures" / "weights.pt", weights_only=True))
+    return text_features(model, CLASSES + SHAPES)
+
+
 def _clips(fbank: Tensor, labels: Tensor, real, config: SoundConfig, rng) -> tuple[Tensor, Tensor]:
+    """A shuffled batch of synthetic and recorded spectrograms (B, 256, 128), and their classes."""
     count = round(config.real * config.batch) if real else 0
     chosen = torch.from_numpy(rng.integers(len(fbank), size=config.batch - count))
     clips, classes = fbank[chosen].float(), labels[chosen]
@@ -185,21 +206,23 @@ def _clips(fbank: Tensor, labels: Tensor, real, config: SoundConfig, rng) -> tup
         starts = rng.integers(0, real[0].shape[1] - PERIOD_FRAMES + 1, size=count)
         cut = [real[0][i, s : s + PERIOD_FRAMES].float() for i, s in zip(chosen.tolist(), starts, strict=True)]
         clips, classes = torch.cat([clips, torch.stack(cut)]), torch.cat([classes, real[1][chosen]])
-    return clips, classes
+    order = torch.from_numpy(rng.permutation(len(clips)))
+    return clips[order], classes[order]
 
 
-def _loss(a: Tensor, v: Tensor, texts: Tensor, names: Tensor, config: SoundConfig) -> tuple[Tensor, dict]:
-    """Eq. 4 between sounds and texts, sounds and pictures, pictures and texts, and the distance to the text features."""
-    count = len(a)
-    sound_text = info_nce(a, texts[:count], config.tau, names[:count])
-    sound_picture = info_nce(a, v[:count], config.tau)
-    picture_text = info_nce(v, texts, config.tau, names)
-    distance = 2 - (a * texts[:count]).sum(1).mean() - (v * texts).sum(1).mean()
-    loss = sound_text + 0.5 * sound_picture + picture_text + config.regression * distance
-    parts = {
-        "sound_text": sound_text,
-        "sound_picture": sound_picture,
-        "picture_text": picture_text,
-        "distance": distance,
-    }
+def _loss(a: Tensor, v: Tensor, classes: Tensor, seen: Tensor, targets: Tensor | None, config: SoundConfig):
+    """(loss, its parts): Eq. 4 between sounds and pictures; with texts also to these, and the distance to them.
+
+    `a` (B, D) sounds of `classes`; `v` (P, D) pictures of `seen`, whose first `config.pictures` belong to the first sounds.
+    """
+    paired = config.pictures
+    parts = {"sound_picture": info_nce(a[:paired], v[:paired], config.tau, classes[:paired])}
+    loss = parts["sound_picture"]
+    if targets is not None:
+        # Against every class there is, not only those of the batch.
+        for name, features, own in (("sound_text", a, classes), ("picture_text", v, seen)):
+            parts[name] = F.cross_entropy(features @ targets.T / config.tau, own)
+            distance = 1 - (features * targets[own]).sum(1).mean()
+            parts[f"{name}_distance"] = distance
+            loss = loss + parts[name] + config.regression * distance
     return loss, {name: float(value.detach()) for name, value in parts.items()}

@@ -73,5 +73,5 @@ SYNONYMS = {
 ESC_10 = {
     **{"dog": "dog", "rain": "rain", "sea_waves": "waves", "crying_baby": "baby", "clock_tick": "clock"},
     **{"sneezing": "sneeze", "helicopter": "helicopter", "chainsaw": "chainsaw", "rooster": "rooster"},
-    "crackling_fire": "fire",
+    **{"crackling_fire": "fire", "sneeze": "sneeze"},
 }
