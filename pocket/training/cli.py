@@ -30,6 +30,7 @@ def main() -> int:
     train.add_argument(
         "--recordings", type=Path, help="hearing, sounds: a folder of ESC-10's recordings, folds 1-3 are used"
     )
+    train.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3], choices=(1, 2, 3), help="of the recordings")
     export = commands.add_parser("export", help="write the file of weights from finished trainings")
     export.add_argument("--out", type=Path, default=Path("pocket_runs"), help="the folder that `train` wrote")
     arguments = parser.parse_args()
@@ -42,6 +43,8 @@ def main() -> int:
     config = replace(getattr(module, config_name)(), seed=arguments.seed)
     if arguments.minutes:
         config = replace(config, minutes=arguments.minutes)
+    if hasattr(config, "folds"):
+        config = replace(config, folds=tuple(arguments.folds))
     extra = {"recordings": arguments.recordings} if arguments.part in ("hearing", "sounds") else {}
     print(module.train(config, arguments.out, **extra))
     return 0

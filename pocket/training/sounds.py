@@ -1,6 +1,7 @@
 """Trains the pocket CAVT-MAE in two stages: sounds with drawn pictures, then both with the pocket CLIP's text features.
 
-The first stage needs no text encoder, as CAV-MAE's own training does not; the second is the paper's Align. Real recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given.
+The first stage needs no text encoder, as CAV-MAE's own training does not; the second is the paper's Align. Real
+recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given.
 """
 
 from __future__ import annotations

@@ -1,0 +1,30 @@
+"""The scoreboard of the pocket world: does the meaning of a sound reach the picture?
+
+Environment: AAI_POCKET_RUNS, a folder for the judges (trained there once, some minutes); AAI_RECORDINGS, a folder of
+ESC-10's recordings; AAI_SHEETS, a folder for sheets of pictures.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+from devtools.cache import cache_root
+from pocket.__main__ import load_pack
+
+
+def measure(version: str) -> dict:
+    """The table of all rows; `version` does not matter, the models run outside the host."""
+    load_pack()
+    board = importlib.import_module("aai_pack.pocket.scoreboard.board")
+    runs = Path(os.environ.get("AAI_POCKET_RUNS") or cache_root() / "pocket_runs")
+    sheets, recordings = os.environ.get("AAI_SHEETS"), os.environ.get("AAI_RECORDINGS")
+    exam = board.examine(runs, recordings=Path(recordings) if recordings else None)
+    rows = board.run(exam, Path(sheets) if sheets else None)
+    return {
+        "title": "Meaning: the pocket models against a judge that has only seen drawings",
+        "columns": board.COLUMNS,
+        "rows": rows,
+        "goal": "in the table",
+    }
