@@ -20,7 +20,7 @@ from ..models.text import WIDTH, key_bias
 from ..models.unet import UNet
 from ..world.captions import caption
 from .pictures import draw_batch, to_uint8, training_scene
-from .runs import Average, Budget, Run
+from .runs import Average, Budget, Run, Team
 from .words import HIDDEN, Words, end_columns, indices
 
 NUMBER = {name: number for number, name in enumerate(HIDDEN)}
@@ -66,28 +66,30 @@ class Model(nn.Module):
 
 
 class Pool:
-    """Drawings as latents; drawing i is a function of the seed and i."""
+    """Drawings as latents; drawing i is a function of the seed and i. Each process of a team holds every n-th."""
 
-    def __init__(self, autoencoder: Autoencoder, config: DiffusionConfig):
-        self.autoencoder, self.config = autoencoder, config
-        self.latents = torch.empty(config.most, 4, 16, 16, dtype=torch.float16)
+    def __init__(self, autoencoder: Autoencoder, config: DiffusionConfig, team: Team, first: int = 0):
+        self.autoencoder, self.config, self.team = autoencoder, config, team
+        self.first = first  # number of the first drawing
+        self.latents = torch.empty(config.most // team.size, 4, 16, 16, dtype=torch.float16)
         self.scenes = []
 
     @torch.no_grad()
     def grow(self, count: int) -> None:
-        first = len(self.scenes)
-        count = min(count, self.config.most - first)
+        held = len(self.scenes)
+        count = min(count, len(self.latents) - held)
         if count <= 0:
             return
-        scenes = [training_scene(np.random.default_rng((self.config.seed, 1, first + i))) for i in range(count)]
+        numbers = [self.first + (held + i) * self.team.size + self.team.rank for i in range(count)]
+        scenes = [training_scene(np.random.default_rng((self.config.seed, 1, number))) for number in numbers]
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
             encoded = self.autoencoder.encoder(draw_batch(scenes))
-        self.latents[first : first + count] = encoded.half()
+        self.latents[held : held + count] = encoded.half()
         self.scenes += scenes
 
     def batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """(latents (B, 4, 16, 16), row indices (B, L), numbers of hidden things (B,))."""
-        chosen = rng.integers(len(self.scenes), size=self.config.batch)
+        chosen = rng.integers(len(self.scenes), size=self.config.batch // self.team.size)
         scenes = [self.scenes[i] for i in chosen]
         rows = torch.tensor([indices(caption(scene, rng)) for scene in scenes])
         hidden = torch.tensor([NUMBER.get(scene.thing, 0) for scene in scenes])
@@ -134,12 +136,16 @@ def paint(
 
 
 def train(config: DiffusionConfig, out: Path) -> Path:
-    """Train or go on; returns the file of the averaged weights."""
-    run = Run(out, "pictures", config)
+    """Train or go on, alone or in a team; returns the file of the averaged weights.
+
+    A run that goes on draws new pictures from where the former one stopped.
+    """
+    run, team = Run(out, "pictures", config), Team()
     torch.manual_seed(config.seed)
     model = Model()
     average = Average(model)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    parameters = list(model.parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     state, step = run.load(), 0
     if state:
         model.load_state_dict(state["model"])
@@ -147,43 +153,37 @@ def train(config: DiffusionConfig, out: Path) -> Path:
         optimiser.load_state_dict(state["optimiser"])
         step = state["step"]
     budget = Budget(config.minutes, state["spent"] if state else 0.0)
-    pool, bar = Pool(load_autoencoder(out), config), alphas_bar()
-    while len(pool.scenes) < min(config.most, config.first + config.fresh * step):
-        pool.grow(256)
+    drawn = config.first + config.fresh * step if step else 0
+    pool, bar, share = Pool(load_autoencoder(out), config, team, drawn), alphas_bar(), budget.share
+    while len(pool.scenes) < min(config.most, config.first) // team.size:
+        pool.grow(min(256, config.first))
 
     def checkpoint(now: bool = False) -> None:
-        run.save(
-            now,
-            model=model.state_dict(),
-            average=average.module.state_dict(),
-            optimiser=optimiser.state_dict(),
-            step=step,
-            spent=budget.spent,
-        )
+        if team.leads:
+            tensors = {"model": model.state_dict(), "average": average.module.state_dict()}
+            run.save(now, **tensors, optimiser=optimiser.state_dict(), step=step, spent=budget.spent)
 
-    while budget.share < 1:
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        batch = pool.batch(np.random.default_rng((config.seed, 2, step)))
-        optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step)
+    while share < 1:
+        generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * team.size + team.rank)
+        batch = pool.batch(np.random.default_rng((config.seed, 2, step, team.rank)))
+        optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step, share=share)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             loss, error, contrast = loss_of(model, batch, bar, config, generator)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        share = team.agree(parameters, budget.share)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         model.words.encoder.keep_marks()
         step += 1
-        average.update(model, step)
-        pool.grow(config.fresh)
-        run.log(
-            step=step,
-            minutes=budget.spent / 60,
-            images=step * config.batch,
-            error=float(error.detach()),
-            contrast=float(contrast.detach()),
-        )
+        pool.grow(config.fresh // team.size)
+        if team.leads:
+            average.update(model, step)
+            figures = {"error": float(error.detach()), "contrast": float(contrast.detach())}
+            run.log(step=step, minutes=budget.spent / 60, images=step * config.batch, **figures)
         checkpoint()
     checkpoint(True)
     path = run.folder / "weights.pt"
-    torch.save(average.module.state_dict(), path)
+    if team.leads:
+        torch.save(average.module.state_dict(), path)
     return path

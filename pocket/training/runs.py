@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 SAVE_EVERY = 120.0  # seconds between checkpoints
@@ -32,10 +34,39 @@ class Budget:
     def share(self) -> float:
         return min(1.0, self.spent / self.total)
 
-    def rate(self, peak: float, step: int, warm_up: int = 200, flat: float = 0.6, last: float = 0.04) -> float:
+    def rate(
+        self, peak: float, step: int, warm_up: int = 200, flat: float = 0.6, last: float = 0.04, share=None
+    ) -> float:
         """Linear warm-up in steps, constant to `flat` of the time, then linear to `last` of the peak."""
-        fall = min(1.0, max(0.0, (self.share - flat) / (1 - flat)))
+        share = self.share if share is None else share
+        fall = min(1.0, max(0.0, (share - flat) / (1 - flat)))
         return peak * min(1.0, (step + 1) / warm_up) * (1 - fall * (1 - last))
+
+
+class Team:
+    """The processes that train one model together (`torchrun --nproc-per-node N -m pocket train ...`), or one alone."""
+
+    def __init__(self):
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if self.size > 1:
+            dist.init_process_group("gloo")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process logs and saves."""
+        return self.rank == 0
+
+    def agree(self, parameters: list[nn.Parameter], share: float) -> float:
+        """Average the gradients over all processes; returns the leader's `share`, so that all stop at the same step."""
+        if self.size == 1:
+            return share
+        grads = [p.grad for p in parameters]
+        flat = torch.cat([*(g.flatten() for g in grads), torch.tensor([share * self.size * self.leads])])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for own, agreed in zip(grads, flat[:-1].split([g.numel() for g in grads]), strict=True):
+            own.copy_(agreed.view_as(own))
+        return float(flat[-1])
 
 
 class Average:
@@ -66,7 +97,11 @@ class Run:
         if not path.is_file():
             return None
         state = torch.load(path, weights_only=True)
-        different = {k: (v, self.config.get(k)) for k, v in state["config"].items() if v != self.config.get(k)}
+        different = {
+            k: (v, self.config.get(k))
+            for k, v in state["config"].items()
+            if v != self.config.get(k) and k != "minutes"  # more or less time is no other model
+        }
         if different:
             raise ValueError(f"{path} was made with other settings {different}; choose another --out or delete it")
         return state
