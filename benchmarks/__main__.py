@@ -11,7 +11,7 @@ from pathlib import Path
 
 from devtools.report import DevError, step
 
-BENCHMARKS = ("import", "stock", "fbank", "loudness", "tower", "library", "decode", "attention", "edit")
+BENCHMARKS = ("import", "stock", "fbank", "loudness", "tower", "library", "decode", "attention", "edit", "meaning")
 
 
 def run(name: str, version: str) -> dict:
