@@ -22,6 +22,7 @@ from ..world.scene import draw, random_scene
 from ..world.sounds import RATE, synthesise
 from .artist import Artist, unit
 from .figures import Row, mean, share, spearman
+from .learn import trained_words
 
 FIRST_SOUND = 1_000_000  # seed of sounds that no training has heard
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -53,6 +54,11 @@ class Exam:
     def random_words(self, count: int, seed: int = 0) -> Tensor:
         rows = torch.randn(count, 768, generator=torch.Generator().manual_seed(seed))
         return self.artist.word_scale() * unit(rows)[:, None]
+
+
+def judge_things(exam: Exam, pictures: np.ndarray) -> list[str]:
+    """What the judge sees in each picture."""
+    return judge_pictures(exam.judge, pictures).thing
 
 
 def _named(exam: Exam) -> list[str]:
@@ -291,4 +297,15 @@ def recordings(exam: Exam) -> list[Row]:
     return [row, share(f"{name}: heard as the right one of ten words", (heard == labels).tolist(), "-", chance="0.10")]
 
 
-ROWS = (plain_words, known_sounds, sentences, two_sounds, loudness, heat_maps, retrieval, hidden_things, recordings)
+ROWS = (
+    plain_words,
+    known_sounds,
+    sentences,
+    two_sounds,
+    loudness,
+    heat_maps,
+    retrieval,
+    hidden_things,
+    recordings,
+    trained_words,
+)
