@@ -13,7 +13,6 @@ PARTS = {
     "autoencoder": ("autoencoder", "AutoencoderConfig"),
     "pictures": ("diffusion", "DiffusionConfig"),
     "judge": ("judge", "JudgeConfig"),
-    "hearing": ("sounds", "HearingConfig"),
     "sounds": ("sounds", "SoundConfig"),
 }
 
@@ -27,9 +26,7 @@ def main() -> int:
     train.add_argument("--minutes", type=float, help="how long to train")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=1)
-    train.add_argument(
-        "--recordings", type=Path, help="hearing, sounds: a folder of ESC-10's recordings, folds 1-3 are used"
-    )
+    train.add_argument("--recordings", type=Path, help="sounds: a folder of ESC-10's recordings, folds 1-3 are used")
     train.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3], choices=(1, 2, 3), help="of the recordings")
     export = commands.add_parser("export", help="write the file of weights from finished trainings")
     export.add_argument("--out", type=Path, default=Path("pocket_runs"), help="the folder that `train` wrote")
@@ -45,6 +42,6 @@ def main() -> int:
         config = replace(config, minutes=arguments.minutes)
     if hasattr(config, "folds"):
         config = replace(config, folds=tuple(arguments.folds))
-    extra = {"recordings": arguments.recordings} if arguments.part in ("hearing", "sounds") else {}
+    extra = {"recordings": arguments.recordings} if arguments.part == "sounds" else {}
     print(module.train(config, arguments.out, **extra))
     return 0

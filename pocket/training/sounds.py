@@ -1,7 +1,7 @@
-"""Trains the pocket CAVT-MAE in two stages: sounds with drawn pictures, then both with the pocket CLIP's text features.
+"""Trains the pocket CAVT-MAE: sounds and drawn pictures towards the pocket CLIP's text features, and towards each other.
 
-The first stage needs no text encoder, as CAV-MAE's own training does not; the second is the paper's Align. Real
-recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given.
+Real recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given. The run may begin before
+the pictures' has ended, against its last checkpoint; run again, it goes on from there against the final text features.
 """
 
 from __future__ import annotations
@@ -46,18 +46,9 @@ class SoundConfig:
     clips: int = 64  # synthetic clips of each thing
     real: float = 0.25  # share of a batch that is recorded, where recordings are given
     tau: float = 0.05
-    regression: float = 2.0  # weight of 1 - cosine to the text feature; 0 with `text` off
-    text: bool = True  # off: the first stage
+    regression: float = 2.0  # weight of 1 - cosine to the text feature
     folds: tuple[int, ...] = (1, 2, 3)  # of ESC-10
     bf16: bool = True  # autocast
-
-
-@dataclass(frozen=True)
-class HearingConfig(SoundConfig):
-    """The first stage."""
-
-    minutes: float = 4.0
-    text: bool = False
 
 
 def spectrogram(wave: np.ndarray) -> Tensor:
@@ -151,15 +142,15 @@ class Hearing(nn.Module):
 
 
 def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Path:
-    """Train; the second stage starts from the first where that was run. Returns the file of the averaged weights."""
-    run = Run(out, "sounds" if config.text else "hearing", config)
+    """Train, from what a former run reached where there is one. Returns the file of the averaged weights."""
+    run = Run(out, "sounds", config)
     torch.manual_seed(config.seed)
-    targets = _targets(out) if config.text else None
+    targets = _targets(out)
     fbank, labels = synthetic_clips(config, out)
     real = real_clips(recordings, config.folds) if recordings else None
     model = Hearing()
-    start = out / "hearing" / "model.pt"
-    if config.text and start.is_file():
+    start = run.folder / "model.pt"
+    if start.is_file():
         model.load_state_dict(torch.load(start, weights_only=True))
     average = Average(model, decay=0.99)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -191,9 +182,12 @@ def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Pat
 
 
 def _targets(out: Path) -> Tensor:
-    """Text features of all classes and shapes (N, 768)."""
-    model = Model()
-    model.load_state_dict(torch.load(out / "pictures" / "weights.pt", weights_only=True))
+    """Text features of all classes and shapes (N, 768), of the finished pictures' run or of its last checkpoint."""
+    model, final = Model(), out / "pictures" / "weights.pt"
+    if final.is_file():
+        model.load_state_dict(torch.load(final, weights_only=True))
+    else:
+        model.load_state_dict(torch.load(out / "pictures" / "state.pt", weights_only=True)["average"])
     return text_features(model, CLASSES + SHAPES)
 
 
@@ -211,19 +205,19 @@ def _clips(fbank: Tensor, labels: Tensor, real, config: SoundConfig, rng) -> tup
     return clips[order], classes[order]
 
 
-def _loss(a: Tensor, v: Tensor, classes: Tensor, seen: Tensor, targets: Tensor | None, config: SoundConfig):
-    """(loss, its parts): Eq. 4 between sounds and pictures; with texts also to these, and the distance to them.
+def _loss(a: Tensor, v: Tensor, classes: Tensor, seen: Tensor, targets: Tensor, config: SoundConfig):
+    """(loss, its parts): Eq. 4 of sounds and pictures to all texts and to each other, and the distance to the texts.
 
     `a` (B, D) sounds of `classes`; `v` (P, D) pictures of `seen`, whose first `config.pictures` belong to the first sounds.
     """
     paired = config.pictures
     parts = {"sound_picture": info_nce(a[:paired], v[:paired], config.tau, classes[:paired])}
-    loss = parts["sound_picture"]
-    if targets is not None:
-        # Against every class there is, not only those of the batch.
-        for name, features, own in (("sound_text", a, classes), ("picture_text", v, seen)):
-            parts[name] = F.cross_entropy(features @ targets.T / config.tau, own)
-            distance = 1 - (features * targets[own]).sum(1).mean()
-            parts[f"{name}_distance"] = distance
-            loss = loss + parts[name] + config.regression * distance
+    loss = 0.5 * parts["sound_picture"]
+    # Against every class there is, not only those of the batch.
+    for name, features, own in (("sound_text", a, classes), ("picture_text", v, seen)):
+        logits = features @ targets.T / config.tau
+        parts[name] = F.cross_entropy(logits, own)
+        distance = 1 - (features * targets[own]).sum(1).mean()
+        parts[f"{name}_distance"], parts[f"{name}_right"] = distance, (logits.argmax(1) == own).float().mean()
+        loss = loss + parts[name] + config.regression * distance
     return loss, {name: float(value.detach()) for name, value in parts.items()}
