@@ -74,8 +74,8 @@ def synthetic_clips(config: SoundConfig, cache: Path) -> tuple[Tensor, Tensor]:
     return stored["fbank"], stored["label"]
 
 
-def real_clips(folder: Path, folds: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """ESC-10's recordings as spectrograms of their whole length (N, frames, 128), classes and folds.
+def real_clips(folder: Path, folds: tuple[int, ...], frames: int = 480) -> tuple[Tensor, Tensor, Tensor]:
+    """ESC-10's recordings as spectrograms of their first `frames` (N, frames, 128), classes and folds.
 
     The fold is the first number of a file's name, as ESC-50 publishes them; other folds than those asked for are not opened.
     """
@@ -87,7 +87,7 @@ def real_clips(folder: Path, folds: tuple[int, ...]) -> tuple[Tensor, Tensor, Te
             continue
         waveform, rate = decode_audio(path)
         window = encoder_input(waveform[None], rate, short_clip="tile", long_clip="first")[0]
-        found.append(window[:480].half())
+        found.append(window[:frames].half())
         labels.append(CLASSES.index(name))
         of_fold.append(int(fold))
     return torch.stack(found), torch.tensor(labels), torch.tensor(of_fold)
