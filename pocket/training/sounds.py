@@ -39,8 +39,8 @@ class SoundConfig:
 
     seed: int = 0
     minutes: float = 5.0  # of one core, as the processor counts them
-    batch: int = 64  # sounds
-    pictures: int = 24  # of the batch's things
+    batch: int = 56  # sounds
+    pictures: int = 56  # of the batch's things
     shapes: int = 8  # pictures of random shapes
     rate: float = 1e-3
     clips: int = 64  # synthetic clips of each thing

@@ -12,6 +12,7 @@ from .names import NAMED, PLACES, STYLES
 from .scene import Scene
 
 START, END = 49406, 49407
+LONGEST = 24  # tokens that a prompt can carry, start and end included
 # Words without a meaning in this world: in training they stand between the others and change nothing.
 FILLERS = ("beautiful", "old", "nice", "detailed", "lovely", "famous")
 SLOT = "*"  # stands for a thing that has no word: its row comes from elsewhere
@@ -30,7 +31,14 @@ def word_of(thing: str) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A caption that tells some of what is there, as people do; now and then nothing at all."""
+    """A caption that tells some of what is there, as people do; now and then nothing at all. At most `LONGEST` tokens."""
+    while True:
+        text = _caption(scene, rng)
+        if len(token_ids(text)) <= LONGEST:
+            return text
+
+
+def _caption(scene: Scene, rng: np.random.Generator) -> str:
     if rng.random() < 0.1:
         return ""
     place = PLACES[scene.place] if rng.random() < 0.65 else None
