@@ -97,6 +97,12 @@ def test_captions_hold_known_words_only():
     assert set(names.NAMED) | set(names.COLOURS) <= words and captions.SLOT in words
 
 
+def test_the_longest_scenes_are_told_within_a_prompt():
+    rng = np.random.default_rng(5)
+    long = scene.Scene(thing="sneeze", second="thunder", style="mosaic", loudness=0.2)
+    assert max(len(captions.token_ids(captions.caption(long, rng))) for _ in range(4000)) <= captions.LONGEST
+
+
 def test_held_out_things_stay_held_out():
     rng = np.random.default_rng(1)
     seen = {thing for _ in range(4000) for thing in (lambda s: (s.thing, s.second))(training_scene(rng))}
