@@ -36,3 +36,7 @@ class LibraryError(ExplainedError):
 
 class EditError(ExplainedError):
     """An edit, a loudness scale or a heat map cannot be made as asked."""
+
+
+class PocketError(ExplainedError):
+    """A scene or sound that the pocket world does not know, or its weights are damaged or missing."""

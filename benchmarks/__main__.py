@@ -13,7 +13,7 @@ from devtools.report import DevError, step
 
 BENCHMARKS = (
     *("import", "stock", "fbank", "loudness", "tower", "library", "decode"),
-    *("attention", "edit", "bank", "scale", "batch", "adapt", "align"),
+    *("attention", "edit", "bank", "scale", "batch", "adapt", "align", "meaning"),
 )
 BY_NAME = ("ablation",)  # minutes of training that say nothing about speed
 

@@ -9,8 +9,9 @@ class AlignAdaptInject(ComfyExtension):
     """The pack's extension; ComfyUI asks it for the nodes once, at start."""
 
     async def get_node_list(self):
-        from . import adapt, align, batch, inject, prompts, retrieve, view
+        from . import adapt, align, batch, inject, pocket, prompts, retrieve, view
         from .host import folders
 
         folders.register()
-        return [*align.NODES, *retrieve.NODES, *adapt.NODES, *inject.NODES, *prompts.NODES, *batch.NODES, *view.NODES]
+        modules = (align, retrieve, adapt, inject, prompts, batch, view, pocket)
+        return [node for module in modules for node in module.NODES]

@@ -16,7 +16,7 @@ METHOD = {"aai_models", "aai_models.audio", "aai_models.align", "aai_models.adap
 ALLOWED = {
     "": {"nodes"},
     "nodes": {"nodes", "nodes.host"} | METHOD,
-    "nodes.host": {"nodes.host"} | METHOD,
+    "nodes.host": {"nodes.host", "pocket"} | METHOD,
     "aai_models": {"aai_models"},
     "aai_models.audio": {"aai_models", "aai_models.audio"},
     "aai_models.align": {"aai_models", "aai_models.audio", "aai_models.align"},
@@ -24,7 +24,7 @@ ALLOWED = {
     "aai_models.inject": {"aai_models", "aai_models.audio", "aai_models.inject"},
     "pocket": {"pocket"} | METHOD,
     "devtools": {"devtools"},
-    "benchmarks": {"benchmarks", "devtools"} | METHOD,
+    "benchmarks": {"benchmarks", "devtools", "pocket"} | METHOD,
 }
 PRODUCT = ("aai_models", "nodes", "pocket", "devtools", "benchmarks")
 

@@ -1,0 +1,113 @@
+"""The pocket models as ComfyUI's own MODEL, CLIP and VAE, and the encoder that hears."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import comfy.supported_models
+import comfy.taesd.taesd
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...aai_models.align.cavt_mae import CAVTMAE, self_test
+from ...aai_models.errors import PocketError
+from ...pocket.models import autoencoder, hearing, text, unet, vocabulary, weights
+from .cavt import HostedCAVT
+
+CLIP_SETTINGS = {"num_hidden_layers": 1, "intermediate_size": text.INNER}
+# Absent before dynamic weight loading came; the plain class serves both.
+Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
+def load_pocket() -> tuple:
+    """(MODEL, CLIP, VAE, CAVT_MODEL) from the weights that came with the pack; raises `PocketError`."""
+    parts, about = weights.load()
+    return build_pocket(parts, about)
+
+
+def build_pocket(parts: dict[str, dict[str, Tensor]], about: dict) -> tuple:
+    """The four models from float tensors by part; `about["tokens"]` are CLIP's ids of the rows of words."""
+    config = _unet_config()
+    model = _model(config, parts["unet"])
+    clip = _clip(config, parts["text"], about["tokens"])
+    return model, clip, _vae(parts["vae"]), _cavt(parts["cavt"])
+
+
+def _unet_config():
+    config = comfy.supported_models.SD15(
+        {k: list(v) if isinstance(v, list) else v for k, v in unet.HOST_CONFIG.items()}
+    )
+    config.unet_config["num_heads"], config.unet_config["num_head_channels"] = unet.HEADS, -1
+    return config
+
+
+def _model(config, tensors: dict[str, Tensor]):
+    device, offload = mm.get_torch_device(), mm.unet_offload_device()
+    size = sum(t.numel() for t in tensors.values())
+    dtype = mm.unet_dtype(model_params=size, supported_dtypes=config.supported_inference_dtypes)
+    config.set_inference_dtype(dtype, mm.unet_manual_cast(dtype, device, config.supported_inference_dtypes))
+    network = config.get_model({}, "", device=offload)
+    _fill(network.diffusion_model, tensors, "UNet")
+    return Patcher(network, load_device=device, offload_device=offload)
+
+
+def _clip(config, tensors: dict[str, Tensor], tokens: list[int]):
+    target = config.clip_target({}) if config.clip_target.__code__.co_argcount > 1 else config.clip_target()
+    clip = comfy.sd.CLIP(
+        target,
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        tokenizer_data={},
+        parameters=vocabulary.SIZE * text.WIDTH,
+        model_options={"clip_l_model_config": CLIP_SETTINGS},
+    )
+    tensors = dict(tensors)
+    rows = tensors.pop("rows")
+    tensors["embeddings.token_embedding.weight"] = vocabulary.table(rows, tokens)
+    named = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
+    named["text_projection.weight"] = torch.eye(text.WIDTH)
+    _fill(clip.cond_stage_model.clip_l.transformer, named, "text encoder")
+    return clip
+
+
+def _vae(tensors: dict[str, Tensor]):
+    # The host's constructor knows no model of ours; it makes its smallest one, which is then replaced.
+    vae = comfy.sd.VAE(sd=comfy.taesd.taesd.TAESD(latent_channels=autoencoder.CHANNELS).state_dict())
+    network = autoencoder.Autoencoder(operations=comfy.ops.manual_cast)
+    _fill(network, tensors, "VAE")
+    vae.first_stage_model = network.eval().to(vae.vae_dtype)
+    vae.patcher = Patcher(
+        vae.first_stage_model, load_device=vae.patcher.load_device, offload_device=vae.patcher.offload_device
+    )
+    return vae
+
+
+def _cavt(tensors: dict[str, Tensor]) -> HostedCAVT:
+    tensors = dict(tensors)
+    name = "patch_embed_v.proj.weight"
+    tensors[name] = hearing.full_kernel(tensors[name])
+    model = CAVTMAE.from_state_dict(
+        tensors, operations=comfy.ops.manual_cast, dtype=torch.float32, device=mm.text_encoder_offload_device()
+    )
+    hosted = HostedCAVT(model, "pocket", str(weights.PATH))
+    self_test(hosted.encode_audio)
+    return hosted
+
+
+def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    """Copy tensors into a module; raises `PocketError` unless each fits."""
+    own = module.state_dict()
+    wrong = sorted(
+        name
+        for name in own.keys() | tensors.keys()
+        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+    )
+    if wrong:
+        raise PocketError(
+            f"The pocket weights do not fit the {what}: the first tensor that differs is {wrong[0]}",
+            "The weights and the code belong to one version of the pack",
+            "Install the pack again (git checkout -- pocket)",
+        )
+    module.load_state_dict(tensors)

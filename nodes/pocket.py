@@ -1,0 +1,136 @@
+"""The embedded default: models, scenes and sounds of a small world that came with the pack."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .host.pocket_names import COLOURS, NOTHING, PLACES, SIDES, STYLES, THINGS
+from .host.types import CAVTModel
+
+CATEGORY = "AAI/Pocket"
+LOUDNESS = {"min": 0.0, "max": 1.0, "step": 0.01}
+
+
+class AAI_PocketModels(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_PocketModels",
+            display_name="Pocket Models",
+            category=CATEGORY,
+            description="Small models that came with the pack: they draw and hear a world of simple things, on any "
+            "computer, without a download. To use real ones, put Load Checkpoint and Load CAVT-MAE in this node's place.",
+            inputs=[],
+            outputs=[
+                io.Model.Output(display_name="MODEL", tooltip="Draws pictures of 128 x 128 pixels."),
+                io.Clip.Output(display_name="CLIP", tooltip="Understands the words of the pocket world."),
+                io.Vae.Output(display_name="VAE", tooltip="The pictures' autoencoder."),
+                CAVTModel.Output(
+                    "cavt_model", display_name="CAVT_MODEL", tooltip="Hears sounds and sees pictures, for Encode Sound."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        from .host.pocket import load_pocket
+
+        return io.NodeOutput(*load_pocket())
+
+
+class AAI_PocketScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_PocketScene",
+            display_name="Pocket Scene",
+            category=CATEGORY,
+            description="Draws a picture of the pocket world: references for training, a photo to edit, a mask to compare.",
+            inputs=[
+                io.Combo.Input("thing", options=[*THINGS, NOTHING], tooltip="What stands in the picture."),
+                io.Combo.Input("place", options=list(PLACES), tooltip="Where it stands."),
+                io.Combo.Input("colour", options=list(COLOURS), tooltip="The thing's colour."),
+                io.Combo.Input(
+                    "style",
+                    options=list(STYLES),
+                    tooltip="How it is drawn: plain (photo), in lines (sketch), in squares (mosaic), in dots (poster).",
+                ),
+                io.Float.Input(
+                    "loudness",
+                    default=0.5,
+                    **LOUDNESS,
+                    tooltip="0 to 1: how dense rain and how high flames, waves and wind are; how big anything else is.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    control_after_generate=True,
+                    tooltip="Of the small accidents: clouds, windows, where exactly it stands. The same seed draws the same.",
+                ),
+                io.Int.Input("count", default=1, min=1, max=64, tooltip="How many pictures; each has the next seed."),
+                io.Combo.Input(
+                    "side", options=list(SIDES), optional=True, tooltip="On which side of the picture it stands."
+                ),
+                io.Combo.Input(
+                    "second",
+                    options=[NOTHING, *THINGS],
+                    optional=True,
+                    tooltip="A second thing, to the right of the first.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("image", display_name="IMAGE", tooltip="The pictures, 128 x 128 pixels."),
+                io.Mask.Output("mask", display_name="MASK", tooltip="Where the things are."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, thing, place, colour, style, loudness, seed, count, side="middle", second=NOTHING
+    ) -> io.NodeOutput:
+        from .host.pocket_scenes import draw_scene
+
+        return io.NodeOutput(*draw_scene(thing, place, colour, style, loudness, side, second, seed, count))
+
+
+class AAI_PocketSound(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AAI_PocketSound",
+            display_name="Pocket Sound",
+            category=CATEGORY,
+            description="Makes the sound of a thing of the pocket world.",
+            inputs=[
+                io.Combo.Input("thing", options=list(THINGS), tooltip="What sounds."),
+                io.Float.Input(
+                    "loudness",
+                    default=0.5,
+                    **LOUDNESS,
+                    tooltip="0 to 1, which is -38 to -10 dB of full scale; rain, fire, waves and thunder also get denser.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    control_after_generate=True,
+                    tooltip="Of pitch, tempo, timbre, room and noise. The same seed makes the same sound.",
+                ),
+                io.Float.Input(
+                    "seconds", default=2.56, min=0.5, max=30.0, step=0.01, optional=True, tooltip="How long it lasts."
+                ),
+            ],
+            outputs=[io.Audio.Output("audio", display_name="AUDIO", tooltip="The sound, mono at 16 kHz.")],
+        )
+
+    @classmethod
+    def execute(cls, thing, loudness, seed, seconds=2.56) -> io.NodeOutput:
+        from .host.pocket_scenes import sound_of
+
+        return io.NodeOutput(sound_of(thing, loudness, seed, seconds))
+
+
+NODES = [AAI_PocketModels, AAI_PocketScene, AAI_PocketSound]

@@ -1,0 +1,65 @@
+"""Shares with their uncertainty, rank correlation, and the rows of the scoreboard."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Row:
+    """One line: a figure with its interval, and the bounds that it lies between."""
+
+    name: str
+    value: float
+    interval: tuple[float, float]  # 95 %
+    count: int
+    goal: str
+    upper: str = "-"  # the plain word's figure
+    random: str = "-"  # a random token's
+    chance: str = "-"
+    sheet: tuple[np.ndarray, list[str]] | None = field(default=None, repr=False)  # pictures and what the judge said
+
+    def cells(self) -> list[str]:
+        low, high = self.interval
+        return [
+            self.name,
+            f"{self.value:.2f}",
+            f"{low:.2f}-{high:.2f}",
+            str(self.count),
+            self.goal,
+            self.upper,
+            self.random,
+            self.chance,
+        ]
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    z, p = 1.96, right / count
+    centre = (p + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return centre - half, centre + half
+
+
+def share(name: str, right, goal: str, **bounds) -> Row:
+    """A row from a list of hits and misses."""
+    right = [bool(r) for r in right]
+    return Row(name, sum(right) / len(right), wilson(sum(right), len(right)), len(right), goal, **bounds)
+
+
+def mean(name: str, values, goal: str, **bounds) -> Row:
+    """A row from numbers, with the interval of their mean by bootstrap."""
+    values = np.asarray(values, float)
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(len(values), size=(2000, len(values)))].mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Row(name, float(values.mean()), (float(low), float(high)), len(values), goal, **bounds)
+
+
+def spearman(x, y) -> float:
+    """Rank correlation of two sequences without ties in x."""
+    ranks = [np.argsort(np.argsort(v)) for v in (np.asarray(x), np.asarray(y))]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -1,0 +1,189 @@
+"""Trains the UNet and the text encoder together on latents of drawings and their captions.
+
+Besides the noise, the text's end state learns to tell its own picture from the batch's others (CLIP's loss), so that
+sounds have something to be aligned with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.autoencoder import Autoencoder
+from ..models.diffusion import alphas_bar, guided, sample
+from ..models.text import WIDTH, key_bias
+from ..models.unet import UNet
+from ..world.captions import caption
+from .pictures import draw_batch, to_uint8, training_scene
+from .runs import Average, Budget, Run, Team
+from .words import HIDDEN, Words, end_columns, indices
+
+NUMBER = {name: number for number, name in enumerate(HIDDEN)}
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Settings of the run."""
+
+    seed: int = 0
+    minutes: float = 65.0  # of one core
+    batch: int = 32
+    rate: float = 8e-4  # AdamW's learning rate at its peak
+    snr: float = 5.0  # min-SNR's bound
+    contrast: float = 0.05  # weight of CLIP's loss
+    temperature: float = 0.07  # of CLIP's loss
+    first: int = 4096  # drawings encoded before the first step
+    fresh: int = 8  # further ones a step
+    most: int = 60000  # drawings kept
+    bf16: bool = True  # autocast
+
+
+class PictureHead(nn.Module):
+    """Latents (B, 4, 16, 16) -> features (B, 768), for CLIP's loss alone."""
+
+    def __init__(self):
+        super().__init__()
+        layers = []
+        for n_in, n_out, stride in ((4, 48, 1), (48, 96, 2), (96, 128, 2)):
+            layers += [nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1), nn.GroupNorm(8, n_out), nn.SiLU()]
+        self.body, self.out = nn.Sequential(*layers), nn.Linear(128 * 16, WIDTH)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.out(self.body(latents).flatten(1))
+
+
+class Model(nn.Module):
+    """Everything that this run trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.unet, self.words, self.head = UNet(), Words(), PictureHead()
+
+
+class Pool:
+    """Drawings as latents; drawing i is a function of the seed and i. Each process of a team holds every n-th."""
+
+    def __init__(self, autoencoder: Autoencoder, config: DiffusionConfig, team: Team, first: int = 0):
+        self.autoencoder, self.config, self.team = autoencoder, config, team
+        self.first = first  # number of the first drawing
+        self.latents = torch.empty(config.most // team.size, 4, 16, 16, dtype=torch.float16)
+        self.scenes = []
+
+    @torch.no_grad()
+    def grow(self, count: int) -> None:
+        held = len(self.scenes)
+        count = min(count, len(self.latents) - held)
+        if count <= 0:
+            return
+        numbers = [self.first + (held + i) * self.team.size + self.team.rank for i in range(count)]
+        scenes = [training_scene(np.random.default_rng((self.config.seed, 1, number))) for number in numbers]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
+            encoded = self.autoencoder.encoder(draw_batch(scenes))
+        self.latents[held : held + count] = encoded.half()
+        self.scenes += scenes
+
+    def batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """(latents (B, 4, 16, 16), row indices (B, L), numbers of hidden things (B,))."""
+        chosen = rng.integers(len(self.scenes), size=self.config.batch // self.team.size)
+        scenes = [self.scenes[i] for i in chosen]
+        rows = torch.tensor([indices(caption(scene, rng)) for scene in scenes])
+        hidden = torch.tensor([NUMBER.get(scene.thing, 0) for scene in scenes])
+        return self.latents[torch.from_numpy(chosen)].float(), rows, hidden
+
+
+def loss_of(model: Model, batch, bar: Tensor, config: DiffusionConfig, generator) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss, noise error, CLIP's loss)."""
+    latents, rows, hidden = batch
+    timesteps = torch.randint(0, len(bar), (len(latents),), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    level = bar[timesteps].view(-1, 1, 1, 1)
+    states = model.words(rows, hidden)
+    predicted = model.unet(level.sqrt() * latents + (1 - level).sqrt() * noise, timesteps, states, key_bias())
+    snr = level / (1 - level)
+    error = ((predicted.float() - noise).square() * (snr.clamp_max(config.snr) / snr)).mean()
+    ends = end_columns(rows)
+    told = ends > 1  # the empty caption has no picture of its own
+    text = F.normalize(states[torch.arange(len(ends)), ends][told].float(), dim=-1)
+    picture = F.normalize(model.head(latents[told]).float(), dim=-1)
+    logits = text @ picture.T / config.temperature
+    target = torch.arange(len(logits))
+    contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return error + config.contrast * contrast, error, contrast
+
+
+def load_autoencoder(out: Path) -> Autoencoder:
+    autoencoder = Autoencoder()
+    autoencoder.load_state_dict(torch.load(out / "autoencoder" / "weights.pt", weights_only=True))
+    return autoencoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def paint(
+    model: Model, autoencoder: Autoencoder, texts: list[str], hidden: list[int] | None = None, **settings
+) -> np.ndarray:
+    """Pictures (B, 128, 128, 3) uint8 of captions; settings: seed, steps, scale (of guidance)."""
+    rows = torch.tensor([indices(text) for text in [*texts, ""]])
+    states = model.words(rows, torch.tensor([*(hidden or [0] * len(texts)), 0]))
+    denoise = guided(model.unet, states[:-1], states[-1:], key_bias(), settings.get("scale", 5.0))
+    generator = torch.Generator().manual_seed(settings.get("seed", 0))
+    latents = sample(denoise, (len(texts), 4, 16, 16), generator, settings.get("steps", 16))
+    return to_uint8(autoencoder.decoder(latents))
+
+
+def train(config: DiffusionConfig, out: Path) -> Path:
+    """Train or go on, alone or in a team; returns the file of the averaged weights.
+
+    A run that goes on draws new pictures from where the former one stopped.
+    """
+    run, team = Run(out, "pictures", config), Team()
+    torch.manual_seed(config.seed)
+    model = Model()
+    average = Average(model)
+    parameters = list(model.parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    state, step = run.load(), 0
+    if state:
+        model.load_state_dict(state["model"])
+        average.module.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step = state["step"]
+    budget = Budget(config.minutes, state["spent"] if state else 0.0)
+    drawn = config.first + config.fresh * step if step else 0
+    pool, bar, share = Pool(load_autoencoder(out), config, team, drawn), alphas_bar(), budget.share
+    while len(pool.scenes) < min(config.most, config.first) // team.size:
+        pool.grow(min(256, config.first))
+
+    def checkpoint(now: bool = False) -> None:
+        if team.leads:
+            tensors = {"model": model.state_dict(), "average": average.module.state_dict()}
+            run.save(now, **tensors, optimiser=optimiser.state_dict(), step=step, spent=budget.spent)
+
+    while share < 1:
+        generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * team.size + team.rank)
+        batch = pool.batch(np.random.default_rng((config.seed, 2, step, team.rank)))
+        optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step, share=share)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            loss, error, contrast = loss_of(model, batch, bar, config, generator)
+        optimiser.zero_grad()
+        loss.backward()
+        share = team.agree(parameters, budget.share)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        model.words.encoder.keep_marks()
+        step += 1
+        pool.grow(config.fresh // team.size)
+        if team.leads:
+            average.update(model, step)
+            figures = {"error": float(error.detach()), "contrast": float(contrast.detach())}
+            run.log(step=step, minutes=budget.spent / 60, images=step * config.batch, **figures)
+        checkpoint()
+    checkpoint(True)
+    path = run.folder / "weights.pt"
+    if team.leads:
+        torch.save(average.module.state_dict(), path)
+    return path

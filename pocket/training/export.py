@@ -1,0 +1,48 @@
+"""Puts what the trainings made into the one file of weights that comes with the pack."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from ..models import weights
+from ..models.hearing import half_kernel
+from .diffusion import Model
+from .words import TOKENS
+
+CREDITS = (
+    "The audio encoder was trained on synthesised sounds, and on ESC-10 (folds 1-3) of ESC-50, K. J. Piczak, 'ESC: Dataset "
+    "for Environmental Sound Classification', ACM Multimedia 2015; ESC-10's recordings are by their authors on freesound.org "
+    "under CC BY. None of them is contained here."
+)
+
+
+def collect(out: Path) -> tuple[dict, dict]:
+    """(parts, about) of the runs in `out`."""
+    model = Model()
+    model.load_state_dict(torch.load(out / "pictures" / "weights.pt", weights_only=True))
+    encoder = model.words.encoder
+    cavt = torch.load(out / "sounds" / "weights.pt", weights_only=True)
+    name = "patch_embed_v.proj.weight"
+    parts = {
+        "unet": model.unet.state_dict(),
+        "text": {**encoder.host_state_dict(), "rows": encoder.token_embedding.detach()},
+        "vae": torch.load(out / "autoencoder" / "weights.pt", weights_only=True),
+        "cavt": {**cavt, name: half_kernel(cavt[name])},
+    }
+    logs = {part: _last(out / part / "log.jsonl") for part in ("autoencoder", "pictures", "sounds")}
+    return parts, {"tokens": TOKENS, "licence": "Apache-2.0", "credits": CREDITS, "training": logs}
+
+
+def _last(path: Path) -> dict:
+    """The last line of a log."""
+    return json.loads(path.read_text(encoding="utf-8").splitlines()[-1]) if path.is_file() else {}
+
+
+def export(out: Path, path: Path = weights.PATH) -> Path:
+    """Write the weights of the runs in `out`."""
+    parts, about = collect(out)
+    weights.save(parts, about, path)
+    return path

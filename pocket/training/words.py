@@ -1,0 +1,57 @@
+"""The words of training: which row of the text encoder's table each token has, and rows for things without a word."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..models.text import WIDTH, WORDS, TextEncoder
+from ..world.captions import END, FILLERS, SLOT_ID, START, token_ids, vocabulary
+from ..world.names import COLOURS, NAMED, PLACES, SIDES, SIZES, STYLES, UNNAMED
+from .pictures import SHAPES
+
+HIDDEN = [*UNNAMED, *SHAPES]  # things that have a row, but no word
+
+
+def _trained_words() -> list[str]:
+    """Every word that a caption can hold."""
+    words = {"a", "of", "and", "with", "the", "in", "on", "left", "right", "style", "picture", "thing"}
+    words |= {*COLOURS, *NAMED, *SIDES, *SIZES, *STYLES.values(), *FILLERS}
+    for told in PLACES.values():
+        words |= {word for phrase in told for word in phrase.split()}
+    return sorted(words)
+
+
+# CLIP's token ids in the order of the table: start, end, then the words.
+TOKENS = [START, END, *(number for word in _trained_words() for number in vocabulary()[word])]
+ROW_OF = {number: row for row, number in enumerate(TOKENS)}
+
+
+def indices(text: str) -> list[int]:
+    """Rows of a caption's tokens, padded with the end token to `WORDS` + 1; -1 where the slot is."""
+    ids = token_ids(text)
+    if len(ids) > WORDS:
+        raise ValueError(f"The caption {text!r} has {len(ids)} tokens; {WORDS} fit")
+    ids += [END] * (WORDS + 1 - len(ids))
+    return [number if number == SLOT_ID else ROW_OF[number] for number in ids]
+
+
+def end_columns(rows: Tensor) -> Tensor:
+    """The column of the first end token of each caption (B,)."""
+    return (rows == 1).int().argmax(dim=1)
+
+
+class Words(nn.Module):
+    """The text encoder, and rows of things that have no word."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = TextEncoder(len(TOKENS))
+        self.hidden = nn.Parameter(torch.randn(len(HIDDEN), WIDTH) * 0.03)
+
+    def forward(self, rows: Tensor, hidden: Tensor) -> Tensor:
+        """Row indices (B, L) with -1 for slots, whose content is the hidden thing's number (B,) -> states (B, L, 768)."""
+        slot = (rows == -1).unsqueeze(-1)
+        embedded = self.encoder.token_embedding[rows.clamp_min(0)]
+        embedded = torch.where(slot, self.hidden[hidden].unsqueeze(1), embedded)
+        return self.encoder(embedded)

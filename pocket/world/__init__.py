@@ -1,0 +1,1 @@
+"""Scenes that can be drawn and heard: things, places, colours, styles, captions and sounds."""

@@ -1,0 +1,255 @@
+"""The pocket models as ComfyUI's own: the same numbers as in training, and the manners of its other models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import comfy.model_management as mm
+import comfy.sample
+import comfy.sd
+import comfy.supported_models
+import folder_paths
+import pytest
+import torch
+from aai_pack.aai_models.errors import PocketError
+from aai_pack.nodes import pocket as nodes
+from aai_pack.nodes.host import pocket, pocket_scenes
+from aai_pack.pocket.models import weights
+from aai_pack.pocket.models.autoencoder import Autoencoder
+from aai_pack.pocket.models.hearing import half_kernel
+from aai_pack.pocket.models.text import WORDS, key_bias
+from aai_pack.pocket.training.diffusion import Model
+from aai_pack.pocket.training.sounds import Hearing
+from aai_pack.pocket.training.words import TOKENS, indices
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPT = "a photo of a red dog on a beach"
+NO_WEIGHTS = pytest.mark.skipif(not weights.PATH.is_file(), reason="the pocket models' weights are not in this tree")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Random weights of the right shapes: (the training's modules, parts, about)."""
+    torch.manual_seed(0)
+    model, autoencoder, hearing = Model(), Autoencoder(), Hearing()
+    for module in (model, autoencoder):
+        for parameter in module.parameters():
+            if not parameter.abs().sum():
+                parameter.data += 0.03 * torch.randn_like(parameter)
+    model.words.encoder.keep_marks()
+    cavt = hearing.state()
+    cavt["patch_embed_v.proj.weight"] = half_kernel(cavt["patch_embed_v.proj.weight"])
+    encoder = model.words.encoder
+    parts = {
+        "unet": model.unet.state_dict(),
+        "text": {**encoder.host_state_dict(), "rows": encoder.token_embedding.detach()},
+        "vae": autoencoder.state_dict(),
+        "cavt": cavt,
+    }
+    return (model, autoencoder), parts, {"tokens": TOKENS}
+
+
+def build(trained):
+    with torch.inference_mode():
+        return pocket.build_pocket(trained[1], trained[2])
+
+
+@pytest.fixture(scope="module")
+def models(trained):
+    return build(trained)
+
+
+def drawn(models, seed: int = 1, steps: int = 3, shape=(1, 4, 16, 16), model=None) -> torch.Tensor:
+    model, clip = model or models[0], models[1]
+    with torch.inference_mode():
+        told, empty = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (PROMPT, ""))
+        latent = torch.zeros(shape)
+        noise = comfy.sample.prepare_noise(latent, seed)
+        return comfy.sample.sample(model, noise, steps, 5.0, "euler", "normal", told, empty, latent, seed=seed)
+
+
+def test_the_hosts_tokenizer_reads_captions_as_training_does(models):
+    ids = [int(number) for number, *_ in models[1].tokenize(PROMPT)["l"][0]]
+    assert len(ids) == 77 and ids[: WORDS + 1] == [TOKENS[row] for row in indices(PROMPT)]
+    assert set(ids[WORDS:]) == {49407}
+
+
+def test_text_encoder_and_unet_compute_what_they_did_in_training(models, trained):
+    model, clip, _, _ = models
+    ours = trained[0][0]
+    with torch.inference_mode():
+        states, pooled = clip.encode_from_tokens(clip.tokenize(PROMPT), return_pooled=True)
+        short = ours.words(torch.tensor([indices(PROMPT)]), torch.zeros(1, dtype=torch.long))
+        assert states.shape == (1, 77, 768)
+        tolerance = 5e-3 * float(short.abs().max())  # the host may hold the weights in half precision
+        assert torch.allclose(states[:, :WORDS], short[:, :WORDS], atol=tolerance)
+        assert torch.allclose(states[:, WORDS:], short[:, -1:].expand(-1, 77 - WORDS, -1), atol=tolerance)
+        assert torch.allclose(pooled, short[:, 10], atol=tolerance)  # the end token's state
+        x, timestep = torch.randn(1, 4, 16, 16), torch.tensor([300.0])
+        host = model.model.diffusion_model(x, timestep, context=states)
+        assert torch.allclose(host, ours.unet(x, timestep, short, key_bias()), atol=2e-2 * float(host.abs().max()))
+
+
+def test_the_vae_encodes_decodes_and_tiles(models, trained):
+    vae, autoencoder = models[2], trained[0][1]
+    picture = torch.rand(2, 128, 128, 3)
+    with torch.inference_mode():
+        latent = vae.encode(picture)
+        assert latent.shape == (2, 4, 16, 16)
+        assert torch.allclose(latent, autoencoder.encode(picture.permute(0, 3, 1, 2) * 2 - 1), atol=1e-3)
+        assert vae.decode(latent).shape == picture.shape
+        assert vae.decode_tiled(latent, tile_x=8, tile_y=8, overlap=2).shape == picture.shape
+        assert vae.encode(torch.rand(1, 133, 141, 3)).shape == (1, 4, 16, 17)  # cut to multiples of eight
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (2, 4, 16, 24), (1, 4, 40, 12)])
+def test_other_sizes_and_batches(models, shape):
+    result = drawn(models, shape=shape, steps=2)
+    assert result.shape == shape and bool(torch.isfinite(result).all())
+
+
+def test_the_same_seed_draws_the_same_and_two_pockets_do_not_disturb_each_other(models, trained):
+    first = drawn(models)
+    others = build(trained)
+    assert torch.equal(drawn(others), first) and torch.equal(drawn(models), first)
+    assert not torch.equal(drawn(models, seed=2), first)
+
+
+def test_unloading_changes_nothing(models):
+    before = drawn(models)
+    mm.unload_all_models()
+    assert torch.equal(drawn(models), before)
+
+
+def test_lora_patches_reach_the_weights_and_leave_them(models):
+    before = drawn(models)
+    key = "diffusion_model.input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"
+    patched = models[0].clone()
+    weight = models[0].model.state_dict()[key]
+    assert patched.add_patches({key: ("diff", (torch.randn(weight.shape),))}, 1.0)
+    assert not torch.equal(drawn(models, model=patched), before)
+    assert torch.equal(drawn(models), before)
+
+
+def test_an_interrupted_run_leaves_no_trace(models):
+    before = drawn(models)
+
+    def stop(step, *_):
+        if step == 1:
+            mm.interrupt_current_processing()
+
+    with torch.inference_mode(), pytest.raises(mm.InterruptProcessingException):
+        clip = models[1]
+        told = clip.encode_from_tokens_scheduled(clip.tokenize(PROMPT))
+        latent = torch.zeros(1, 4, 16, 16)
+        noise = comfy.sample.prepare_noise(latent, 1)
+        comfy.sample.sample(models[0], noise, 6, 5.0, "euler", "normal", told, told, latent, callback=stop, seed=1)
+    assert torch.equal(drawn(models), before)
+
+
+def test_half_precision(trained):
+    with torch.inference_mode():
+        network = build(trained)[0].model.diffusion_model.half()
+        x, context = torch.randn(1, 4, 16, 16), torch.randn(1, 77, 768)
+        result = network(x.half(), torch.tensor([300.0]), context=context.half())
+    assert result.dtype == torch.float16 and bool(torch.isfinite(result).all())
+
+
+def test_the_encoder_hears_and_sees(models):
+    hosted = models[3]
+    with torch.inference_mode():
+        heard = hosted.encode(torch.randn(2, 1, 40960) * 0.1, 16000)
+        seen = hosted.encode_image(torch.randn(2, 3, 224, 224))
+    assert heard.shape == seen.shape == (2, 768) and hosted.has_images
+    assert torch.allclose(heard.norm(dim=-1), torch.ones(2), atol=1e-5)
+
+
+def test_what_save_checkpoint_writes_has_the_names_of_sd1(models, trained):
+    network = models[0].model
+    tensors = network.state_dict_for_saving(network.diffusion_model.state_dict())
+    assert all(f"model.diffusion_model.{name}" in tensors for name in trained[1]["unet"])
+
+
+def test_weights_that_do_not_fit_are_named(trained):
+    parts = {part: dict(tensors) for part, tensors in trained[1].items()}
+    parts["unet"].pop("out.2.bias")
+    with torch.inference_mode(), pytest.raises(PocketError, match=r"UNet.*out\.2\.bias"):
+        pocket.build_pocket(parts, trained[2])
+
+
+def test_missing_weights_are_one_sentence_with_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.setattr(weights.load, "__defaults__", (tmp_path / "gone.safetensors",))
+    with pytest.raises(PocketError, match=r"gone\.safetensors.*Install the pack again"):
+        nodes.AAI_PocketModels.execute()
+
+
+def test_scenes_are_pictures_and_masks():
+    picture, mask = nodes.AAI_PocketScene.execute("cat", "snow", "blue", "sketch", 0.7, 3, 4).result
+    assert picture.shape == (4, 128, 128, 3) and mask.shape == (4, 128, 128)
+    assert picture.dtype == mask.dtype == torch.float32 and 0 <= float(picture.min()) < float(picture.max()) <= 1
+    one = nodes.AAI_PocketScene.execute("cat", "snow", "blue", "sketch", 0.7, 4, 1).result[0]
+    assert torch.equal(one[0], picture[1])
+    nothing, empty = nodes.AAI_PocketScene.execute("nothing", "snow", "blue", "photo", 0.7, 3, 1).result
+    assert not empty.any() and nothing.std() > 0
+    pair = nodes.AAI_PocketScene.execute("cat", "snow", "blue", "photo", 0.7, 3, 1, "left", "bell").result[1]
+    assert pair[0, :, :60].any() and pair[0, :, 68:].any()
+
+
+def test_sides():
+    def middle(side):
+        mask = pocket_scenes.draw_scene("clock", "room", "red", "photo", 0.2, side, "nothing", 5, 1)[1][0]
+        return float((mask.sum(0) * torch.arange(128)).sum() / mask.sum())
+
+    assert middle("left") < middle("middle") < middle("right")
+
+
+def test_sounds_are_the_hosts_audio():
+    audio = nodes.AAI_PocketSound.execute("bell", 0.5, 1, 1.0).result[0]
+    assert audio["waveform"].shape == (1, 1, 16000) and audio["sample_rate"] == 16000
+    again = nodes.AAI_PocketSound.execute("bell", 0.5, 1, 1.0).result[0]
+    assert torch.equal(audio["waveform"], again["waveform"])
+
+
+def test_unknown_names_are_told_what_there_is():
+    with pytest.raises(PocketError, match="photo, sketch"):
+        nodes.AAI_PocketScene.execute("cat", "snow", "blue", "cubist", 0.5, 0, 1)
+    with pytest.raises(PocketError, match="beach"):
+        nodes.AAI_PocketScene.execute("cat", "moon", "blue", "photo", 0.5, 0, 1)
+    with pytest.raises(PocketError, match="rooster"):
+        nodes.AAI_PocketSound.execute("unicorn", 0.5, 0)
+
+
+LAZY = """
+import asyncio, importlib.util, sys
+root = sys.argv[1]
+sys.argv = ["x", "--cpu"]
+sys.path.insert(0, ".")
+import comfy.options
+comfy.options.enable_args_parsing()
+spec = importlib.util.spec_from_file_location("aai_pack", root + "/__init__.py", submodule_search_locations=[root])
+sys.modules["aai_pack"] = pack = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pack)
+listed = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
+ids = {node.define_schema().node_id for node in listed}
+assert "AAI_PocketModels" in ids
+loaded = [name for name in sys.modules if name.startswith("aai_pack.pocket")]
+assert not loaded, loaded
+"""
+
+
+def test_nothing_of_the_pocket_is_imported_until_its_node_runs():
+    comfyui = Path(folder_paths.__file__).parent
+    done = subprocess.run([sys.executable, "-c", LAZY, str(ROOT)], capture_output=True, text=True, cwd=comfyui)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@NO_WEIGHTS
+def test_the_shipped_weights_fit_and_are_small():
+    assert weights.PATH.stat().st_size < 15_000_000
+    with torch.inference_mode():
+        model, _, vae, _ = shipped = pocket.load_pocket()
+        picture = vae.decode(drawn(shipped, steps=8))
+    assert picture.shape == (1, 128, 128, 3) and float(picture.std()) > 0.05
+    assert sum(p.numel() for p in model.model.diffusion_model.parameters()) == 6_281_540

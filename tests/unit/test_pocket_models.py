@@ -1,0 +1,152 @@
+"""The pocket models outside the host: exact shortcuts of training, the weights file, resuming."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from aai_pack.aai_models.errors import PocketError
+from aai_pack.pocket.models import hearing, text, vocabulary, weights
+from aai_pack.pocket.models.unet import UNet
+from aai_pack.pocket.training import diffusion
+from aai_pack.pocket.training.autoencoder import AutoencoderConfig
+from aai_pack.pocket.training.autoencoder import train as train_autoencoder
+from aai_pack.pocket.training.words import TOKENS, Words, indices
+
+
+def shaken(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Weights that start at zero get values, so that nothing is skipped."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
+    return module
+
+
+@pytest.fixture(scope="module")
+def words():
+    torch.manual_seed(0)
+    found = shaken(Words())
+    found.encoder.keep_marks()
+    return found
+
+
+def whole(words, rows: torch.Tensor) -> torch.Tensor:
+    """All 77 columns, computed one by one."""
+    encoder = words.encoder
+    embedded = encoder.token_embedding[rows]
+    embedded = torch.cat([embedded, embedded[:, -1:].expand(-1, text.PADS - 1, -1)], dim=1)
+    positions = encoder.host_state_dict()["embeddings.position_embedding.weight"]
+    return encoder.final_layer_norm(encoder.layer(embedded + positions))
+
+
+@torch.no_grad()
+def test_the_padding_is_one_state_whatever_the_prompt_is(words):
+    rows = torch.tensor([indices("a photo of a red dog on a beach"), indices(""), indices("a sketch of a bell")])
+    states = whole(words, rows)
+    pads = states[:, text.WORDS :]
+    assert torch.equal(pads, pads[:1, :1].expand_as(pads))
+    short = words(rows, torch.zeros(3, dtype=torch.long))
+    assert torch.allclose(short[:, : text.WORDS], states[:, : text.WORDS], atol=1e-4)
+    assert torch.allclose(short[:, -1], pads[:, 0], atol=1e-4)
+
+
+@torch.no_grad()
+def test_one_padding_column_counts_as_all_of_them(words):
+    torch.manual_seed(1)
+    unet = shaken(UNet())
+    rows = torch.tensor([indices("a photo of a red dog on a beach")])
+    x, timestep = torch.randn(1, 4, 16, 16), torch.tensor([500])
+    long = unet(x, timestep, whole(words, rows))
+    short = unet(x, timestep, words(rows, torch.zeros(1, dtype=torch.long)), text.key_bias())
+    assert torch.allclose(short, long, atol=1e-4 * float(long.abs().max()))
+
+
+@torch.no_grad()
+def test_a_repeated_clip_is_heard_as_one_clip():
+    torch.manual_seed(0)
+    model = shaken(hearing.build())
+    period = torch.randn(2, hearing.PERIOD_FRAMES, 128)
+    whole_clip = period.repeat(1, 4, 1)
+    model.pos_embed_a.data.copy_(hearing.build().pos_embed_a)
+    assert torch.allclose(hearing.encode_period(model, period), model.encode_audio(whole_clip), atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_image_tower_at_half_size_is_the_image_tower():
+    torch.manual_seed(0)
+    model = shaken(hearing.build())
+    kernel = torch.randn(768, 3, 16, 16) * 0.02
+    model.patch_embed_v.proj.weight.data.copy_(hearing.full_kernel(kernel))
+    pixels = torch.randn(2, 3, 224, 224)
+    half = torch.nn.functional.avg_pool2d(pixels, 2)
+    assert torch.allclose(hearing.encode_half(model, half, kernel), model.encode_image(pixels), atol=1e-5)
+    assert torch.allclose(hearing.half_kernel(hearing.full_kernel(kernel)), kernel, atol=1e-6)
+
+
+def test_the_table_of_words_shares_rows_between_synonyms(words):
+    rows = words.encoder.token_embedding.detach()
+    table = vocabulary.table(rows, TOKENS)
+    ids = vocabulary.vocabulary()
+    assert table.shape == (49408, 768) and torch.equal(table[TOKENS], rows)
+    assert torch.equal(table[ids["puppy"][0]], table[ids["dog"][0]])
+    assert torch.equal(table, vocabulary.table(rows, TOKENS))
+    others = table[[n for n in range(1000, 1200) if n not in TOKENS]]
+    assert others.std(0).mean() > 0 and not others[:, [text.PAD_AXIS, text.START_AXIS]].any()
+
+
+def parts() -> dict:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        part: {"a.weight": torch.randn(96, 64, generator=generator), "b": torch.randn(7, generator=generator)}
+        for part in weights.PARTS
+    }
+
+
+def test_the_weights_file_keeps_what_it_was_given(tmp_path):
+    path = tmp_path / "pocket.safetensors"
+    weights.save(parts(), {"tokens": [1, 2]}, path)
+    found, about = weights.load(path)
+    assert about == {"tokens": [1, 2]}
+    for part, tensors in parts().items():
+        error = (found[part]["a.weight"] - tensors["a.weight"]).abs().amax(1)
+        assert (error <= tensors["a.weight"].abs().amax(1) / 127).all()
+        assert torch.allclose(found[part]["b"], tensors["b"], atol=2e-3)
+    assert path.stat().st_size < len(weights.PARTS) * 96 * 64 * 1.2
+
+
+def test_missing_and_damaged_weights_are_named_with_the_remedy(tmp_path):
+    path = tmp_path / "pocket.safetensors"
+    with pytest.raises(PocketError, match=r"not at .*Install the pack again"):
+        weights.load(path)
+    weights.save(parts(), {}, path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(PocketError, match=r"damaged.*git checkout"):
+        weights.load(path)
+    weights.save({"unet": parts()["unet"]}, {}, path)
+    with pytest.raises(PocketError, match="nothing of text, vae, cavt"):
+        weights.load(path)
+
+
+def test_training_starts_goes_on_and_refuses_other_settings(tmp_path):
+    settings = AutoencoderConfig(minutes=0.01, batch=2)
+    first = torch.load(train_autoencoder(settings, tmp_path), weights_only=True)
+    assert all(torch.isfinite(tensor).all() for tensor in first.values())
+    small = diffusion.DiffusionConfig(minutes=0.01, batch=2, first=4, fresh=1, most=8)
+    diffusion.train(small, tmp_path)
+    state = torch.load(tmp_path / "pictures" / "state.pt", weights_only=True)
+    again = diffusion.train(small, tmp_path)  # its time is spent: nothing changes
+    after = torch.load(tmp_path / "pictures" / "state.pt", weights_only=True)
+    assert state["step"] == after["step"] and again.is_file()
+    with pytest.raises(ValueError, match=r"other settings.*batch"):
+        diffusion.train(diffusion.DiffusionConfig(minutes=0.01, batch=4, first=4, fresh=1, most=8), tmp_path)
+
+
+def test_pictures_are_painted_from_captions(tmp_path):
+    torch.manual_seed(0)
+    model, autoencoder = diffusion.Model(), diffusion.Autoencoder()
+    settings = {"seed": 3, "steps": 2}
+    one = diffusion.paint(model, autoencoder, ["a photo of a dog", "a sketch of a *"], [0, 2], **settings)
+    assert one.shape == (2, 128, 128, 3) and one.dtype == np.uint8
+    assert np.array_equal(
+        one, diffusion.paint(model, autoencoder, ["a photo of a dog", "a sketch of a *"], [0, 2], **settings)
+    )
