@@ -33,6 +33,8 @@ def command_demo(options, rest: list[str]) -> int:
     arguments = ["-m", "devtools.demo", "--host", options.host, "--out", str(Path(options.out).resolve())]
     if options.sounds:
         arguments += ["--sounds", str(Path(options.sounds).resolve())]
+    if options.models:
+        arguments += ["--models", options.models]
     return _run_in_host(host, [*arguments, *rest], cwd=ROOT)
 
 
@@ -84,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = add("demo", "run every example workflow in a real ComfyUI and write a page with the results")
     demo.add_argument("--out", default="demo", help="folder for report.json and index.html (%(default)s)")
     demo.add_argument("--sounds", help="folder with recordings of your own to use instead")
+    demo.add_argument(
+        "--models", choices=("pocket", "stand-ins"), help="the pack's small models if it has them, or random ones"
+    )
     add("test", "run the whole test suite; further arguments go to pytest")
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")

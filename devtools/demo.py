@@ -8,56 +8,64 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import page, workflows
+from . import on_pocket, page, workflows
 from .client import Client, Run
 from .hosts import ensure_host, ensure_recordings
 from .report import DevError, say, step
 from .server import Server, Workspace
 from .stand_in import install
 
-NOTE = (
-    "The models of this demo are stand-ins with random weights: everything runs as it will with real models, "
-    "but the pictures carry no meaning yet."
-)
+NOTES = {
+    "stand-ins": "The models of this demo are stand-ins with random weights: everything runs as it will with real models, "
+    "but the pictures carry no meaning yet.",
+    "pocket": "The models of this demo are the pack's pocket models, which know a small drawn world: what is heard is what "
+    "is drawn. With your own checkpoint the same graphs paint like that checkpoint.",
+}
 
 
 def save_outputs(client: Client, run: Run, folder: Path) -> list[str]:
-    """Copy the pictures that a run put out into `folder`; returns their names."""
+    """Copy the pictures and sounds that a run put out into `folder`; returns their names."""
     names = []
     for shown in run.outputs.values():
-        for file in shown.get("images", []):
-            if file["type"] in ("output", "temp"):
+        for file in [*shown.get("images", []), *shown.get("audio", [])]:
+            if isinstance(file, dict) and file["type"] in ("output", "temp"):
                 target = folder / file["filename"]
                 target.write_bytes(client.fetch(file))
                 names.append(target.name)
     return names
 
 
-def run_example(client: Client, name: str, stand_ins, folder: Path) -> dict:
-    """Run one example on the stand-ins -> its entry of the report, with what the page draws under `page`."""
+def prepared(name: str, stand_ins, models: str) -> dict:
+    """An example's graph on the models of this demo."""
     prompt = workflows.shrink(workflows.load_api(name), stand_ins)
+    return on_pocket.on_pocket(name, prompt) if models == "pocket" else prompt
+
+
+def run_example(client: Client, name: str, prompt: dict, folder: Path) -> dict:
+    """Run one example -> its entry of the report, with what the page draws under `page`."""
     with step(f"running {name}"):
         run = client.run(prompt, timeout=600)
     losses = [loss for shown in run.outputs.values() for series in shown.get("aai_losses", []) for loss in series]
     inputs = [node["inputs"] for node in prompt.values()]
+    outputs = save_outputs(client, run, folder)
+    heard = [file for file in outputs if file.startswith(on_pocket.SOUND)]
+    seen = [file for file in outputs if file.startswith(on_pocket.REFERENCE)]
     return {
         "name": name,
         "status": run.status,
         "seconds": round(run.seconds, 2),
-        "outputs": save_outputs(client, run, folder),
+        "outputs": [file for file in outputs if file not in {*heard, *seen}],
         **({"error": run.message} if run.status != "success" else {}),
         "page": {
-            "sounds": [
-                i["audio"] for n, i in zip(prompt.values(), inputs, strict=True) if n["class_type"] == "AAI_LoadAudio"
-            ],
-            "references": [i["image"] for i in inputs if "image" in i and isinstance(i["image"], str)],
+            "sounds": [i["audio"] for i in inputs if isinstance(i.get("audio"), str)] + heard,
+            "references": [i["image"] for i in inputs if isinstance(i.get("image"), str)] + seen,
             "prompts": [i["text"] for i in inputs if isinstance(i.get("text"), str)],
             "losses": losses,
         },
     }
 
 
-def run_demo(version: str, out: Path, sounds: Path | None) -> int:
+def run_demo(version: str, out: Path, sounds: Path | None, models: str) -> int:
     """Build the host, run the examples, write report.json and index.html; 0 only if every example succeeded."""
     host = ensure_host(version)
     files = out / "files"
@@ -67,18 +75,23 @@ def run_demo(version: str, out: Path, sounds: Path | None) -> int:
         stand_ins = install(workspace, sounds or ensure_recordings())
         with Server(host, workspace) as server:
             client = Client(server.url)
+            if models == "pocket":
+                on_pocket.write_pictures(client, workspace.input / stand_ins.pictures)
             entries = [
-                run_example(client, name, stand_ins, files) for name in workflows.names() if workflows.can_run(name)
+                run_example(client, name, prepared(name, stand_ins, models), files)
+                for name in workflows.names()
+                if workflows.can_run(name)
             ]
             if any(entry["status"] != "success" for entry in entries):
                 say(f"the end of ComfyUI's log:\n{server.tail()}")
         for entry in entries:
             for name in entry["page"]["sounds"] + entry["page"]["references"]:
-                shutil.copy(workspace.input / name, files / name)
-    (out / "index.html").write_text(page.render(version, NOTE, entries, files), encoding="utf-8")
+                if (workspace.input / name).is_file():
+                    shutil.copy(workspace.input / name, files / name)
+    (out / "index.html").write_text(page.render(version, NOTES[models], entries, files), encoding="utf-8")
     report = {
         "host_version": version,
-        "note": NOTE,
+        "note": NOTES[models],
         "workflows": [{key: value for key, value in entry.items() if key != "page"} for entry in entries],
     }
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -92,11 +105,13 @@ def main() -> int:
     parser.add_argument("--host", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sounds", type=Path)
+    parser.add_argument("--models", choices=tuple(NOTES))
     options = parser.parse_args()
+    models = options.models or ("pocket" if workflows.POCKET_WEIGHTS.is_file() else "stand-ins")
     try:
         if options.sounds and not options.sounds.is_dir():
             raise DevError(f"{options.sounds} is no folder. Name a folder with recordings.")
-        return run_demo(options.host, options.out, options.sounds)
+        return run_demo(options.host, options.out, options.sounds, models)
     except DevError as error:
         print(f"dev.py demo: {error}", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 from .client import Client
@@ -111,12 +112,13 @@ def _rewired(node: dict, encoders: list[str], models: list[str]) -> dict:
     return {**node, "inputs": inputs}
 
 
-def write_pictures(client: Client, folder: Path, style: str = "photo", each: int = 3) -> None:
-    """A folder of scenes drawn by the pocket's own node, for examples that look into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_pictures(client: Client, folder: Path, each: int = 2) -> None:
+    """Scenes drawn by the pocket's own node in place of what a folder holds, for examples that look into it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     graph = {}
     for number, thing in enumerate(THINGS):
-        scene = _scene(thing, style, number)
+        scene = _scene(thing, DRAWN, number)
         scene["inputs"]["count"] = each
         graph[f"1{number}"] = scene
         inputs = {"images": [f"1{number}", 0], "filename_prefix": thing}
