@@ -45,9 +45,10 @@ def ranks(a: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             (1, own[first : first + ROWS, None], nearer_a[first : first + ROWS], near_a[first : first + ROWS]),
             (0, own[None], nearer_v, near_v),
         ):
-            above = (block > wanted + SAME).sum(dim=axis)
+            # Counted in float32, which is exact up to 16 million and several times as fast as a sum of booleans.
+            above = (block > wanted + SAME).float().sum(dim=axis).long()
             nearer += above
-            near += (block >= wanted - SAME).sum(dim=axis) - above
+            near += (block >= wanted - SAME).float().sum(dim=axis).long() - above
     return nearer_a, near_a, nearer_v, near_v
 
 

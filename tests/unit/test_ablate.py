@@ -6,7 +6,7 @@ import json
 
 import pytest
 from aai_pack.aai_models.align.__main__ import main
-from aai_pack.aai_models.align.ablate import ROWS, AblationRow, ablate
+from aai_pack.aai_models.align.ablate import ROWS, AblationRow, ablate, difference
 from aai_pack.aai_models.align.evaluate import Judged
 from aai_pack.aai_models.align.momentum import READINGS
 from aai_pack.aai_models.align.shards import ShardSet
@@ -19,6 +19,8 @@ def test_mean_and_spread():
     row = AblationRow("both", [{"a2t": 10.0}, {"a2t": 20.0}, {"a2t": 60.0}])
     assert row.mean("a2t") == 30.0 and row.spread("a2t") == pytest.approx(26.4575, abs=1e-3)
     assert AblationRow("one", [{"a2t": 3.0}]).spread("a2t") == 0.0
+    better = AblationRow("better", [{"a2t": 12.0}, {"a2t": 22.0}, {"a2t": 62.0}])
+    assert difference(better, row, "a2t") == (2.0, 0.0)
 
 
 def test_the_control_is_there():
