@@ -253,7 +253,7 @@ def read_config(tensors: dict[str, Tensor]) -> CAVTMAEConfig:
         return len({name.split(".")[1] for name in tensors if name.startswith(f"{prefix}.")})
 
     dim, _, patch, _ = shape("patch_embed_a.proj.weight", 4)
-    hidden, _ = shape("blocks_a.0.mlp.fc1.weight", 2)
+    hidden, _ = shape(f"blocks_{'a' if count('blocks_a') else 'u'}.0.mlp.fc1.weight", 2)
     with_images = any(not AUDIO_ONLY.match(name) for name in tensors)
     return CAVTMAEConfig(
         dim=dim,
