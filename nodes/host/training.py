@@ -222,8 +222,18 @@ def _plain_clone(model):
 def _load(diffusion, clip, latents: Tensor, config: AdaptConfig) -> None:
     shape = [config.batch_size, *latents.shape[1:]]
     needed = room.FALLBACK * diffusion.memory_required(shape)
-    # Offloaded weights would be overwritten before backward reads them.
-    mm.load_models_gpu([diffusion, clip.patcher], memory_required=needed, force_full_load=True)
+    try:
+        # Offloaded weights would be overwritten before backward reads them.
+        mm.load_models_gpu([diffusion, clip.patcher], memory_required=needed, force_full_load=True)
+    except Exception as error:
+        if not room.is_out_of_memory(error):
+            raise
+        size = (diffusion.model_size() + clip.patcher.model_size()) / room.GIGABYTE
+        raise TrainingError(
+            f"The model and its text encoder take {size:.1f} GB, more than there is",
+            "Training needs both in memory as a whole",
+            "Load the model with fewer bits (fp8), close other programs, or train with a smaller model",
+        ) from None
 
 
 @contextlib.contextmanager

@@ -182,6 +182,16 @@ class TestShortMemory:
             train(models)
         assert state_of(models) == before
 
+    def test_a_model_that_does_not_fit_at_all(self, models, monkeypatch):
+        def full(*_, **__):
+            raise mm.OOM_EXCEPTION("CUDA out of memory")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training.mm, "load_models_gpu", full)
+            patch.setattr(models[2], "encode", lambda pixels: torch.zeros(1, 4, 8, 8))
+            with pytest.raises(TrainingError, match=r"take 0\.\d GB, more than there is"):
+                train(models)
+
     def test_other_errors_stay_what_they_are(self, models, monkeypatch):
         monkeypatch.setattr(DiffusionLoss, "__call__", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes differ")))
         with pytest.raises(RuntimeError, match="shapes differ"):

@@ -60,6 +60,10 @@ def imported_modules(path: Path) -> tuple[set[str], set[str]]:
     return ours, others
 
 
+# Started by a benchmark as processes of their own, in a host.
+INSIDE_A_HOST = ("benchmarks/adapt_child.py", "benchmarks/adapt_models.py")
+
+
 @pytest.mark.parametrize("path", product_files(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_arrows_run_one_way(path):
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(".")
@@ -75,7 +79,7 @@ def test_only_nodes_know_the_host(path):
     if top == "nodes":
         is_declaration = "host" not in path.relative_to(ROOT).parts
         assert used <= ({"comfy_api"} if is_declaration else HOST_MODULES)
-    else:
+    elif path.relative_to(ROOT).as_posix() not in INSIDE_A_HOST:
         assert not used
 
 
