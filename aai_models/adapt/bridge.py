@@ -75,8 +75,11 @@ class Bridge:
             return None
 
 
-def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0) -> Bridge:
+def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, error: float = 0.0) -> Bridge:
     """Fit a bridge. `features` (N, D) of N words, `rows` key -> (N, width) of the same words; float32.
+
+    `error`: how far what will be carried lies from a word's own unit feature (a sound's never equals it). The strength is
+    then chosen for features that are so much disturbed; 0 chooses for words themselves.
 
     The strength of the ridge is the one with the best held-out cosine; the final map uses all words, the figures come
     from the held-out ones. Raises `TokenError` for fewer than 64 words.
@@ -92,21 +95,25 @@ def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0) -> Bridge:
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     held, seen = order[: max(16, int(HELD_OUT * count))], order[max(16, int(HELD_OUT * count)) :]
     weights, centres, figures = {}, {}, {"words": float(count)}
+    noise = torch.randn(unit.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=unit.dtype)
+    asked = unit + error * F.normalize(noise, dim=-1)
     for key, targets in rows.items():
         y = targets.double()
-        strength, cosine, nearest = max(
-            (_judge(unit, y, seen, held, strength) for strength in STRENGTHS), key=lambda found: found[1]
-        )
+        tried = (_judge(unit, asked, y, seen, held, strength) for strength in STRENGTHS)
+        strength = max(tried, key=lambda found: found[1])[0]
+        _, cosine, nearest = _judge(unit, unit, y, seen, held, strength)
         weights[key] = _solve(unit - unit.mean(0), y - y.mean(0), strength).float().contiguous()
         centres[key] = y.mean(0).float()
         figures |= {f"{key}.cosine": cosine, f"{key}.nearest": nearest, f"{key}.strength": strength}
     return Bridge(weights, centres, unit.mean(0).float(), figures)
 
 
-def _judge(x: Tensor, y: Tensor, seen: Tensor, held: Tensor, strength: float) -> tuple[float, float, float]:
+def _judge(
+    x: Tensor, asked: Tensor, y: Tensor, seen: Tensor, held: Tensor, strength: float
+) -> tuple[float, float, float]:
     """(strength, cosine to the true row, share of held-out words whose nearest row of all is the true one)."""
     x_mean, y_mean = x[seen].mean(0), y[seen].mean(0)
-    guess = (x[held] - x_mean) @ _solve(x[seen] - x_mean, y[seen] - y_mean, strength) + y_mean
+    guess = (F.normalize(asked[held], dim=-1) - x_mean) @ _solve(x[seen] - x_mean, y[seen] - y_mean, strength) + y_mean
     cosine = F.cosine_similarity(guess, y[held], dim=-1).mean()
     nearest = (F.normalize(guess, dim=-1) @ F.normalize(y, dim=-1).T).argmax(-1)
     return strength, float(cosine), float((nearest == held).double().mean())

@@ -18,6 +18,7 @@ from .text import require_family, sub_tokenizers
 from .vocabulary import vocabulary_rows
 
 BATCH = 64
+ERROR = 0.3  # that a sound's feature is taken to have; measured on the pocket world (docs/pocket.md)
 END_OF_WORD = "</w>"
 SHORTEST = 3  # letters of a word
 
@@ -53,13 +54,13 @@ def bridge_of(clip, limit: int = 0) -> Bridge:
             tokenizer.embedding_key: vocabulary_rows(clip, name).cpu()[ids]
             for name, tokenizer in sub_tokenizers(clip).items()
         }
-        found = fit(_features(clip, ids), rows)
+        found = fit(_features(clip, ids), rows, error=ERROR)
         found.save(path)
     return found
 
 
 def _path(clip, limit: int) -> Path:
-    name = f"{weights_digest(clip.cond_stage_model)}-{limit or 'all'}.safetensors"
+    name = f"{weights_digest(clip.cond_stage_model)}-{limit or 'all'}-{ERROR:g}.safetensors"
     return Path(folder_paths.get_user_directory()) / "aai_bridges" / name
 
 
