@@ -18,7 +18,7 @@ from .text import require_family, sub_tokenizers
 from .vocabulary import vocabulary_rows
 
 BATCH = 64
-ERROR = 0.3  # that a sound's feature is taken to have; measured on the pocket world (docs/pocket.md)
+ERROR = 0.15  # that a sound's feature is taken to have; measured on the pocket world (docs/pocket.md)
 END_OF_WORD = "</w>"
 SHORTEST = 3  # letters of a word
 

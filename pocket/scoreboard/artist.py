@@ -20,7 +20,7 @@ from ..training.pictures import to_tensor, to_uint8
 from ..world.captions import END, SLOT_ID, START, token_ids
 
 BATCH = 32
-ERROR = 0.3  # as the pack's node
+ERROR = 0.15  # as the pack's node
 
 
 class Artist:
