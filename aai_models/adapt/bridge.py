@@ -169,19 +169,25 @@ class Ridges:
         return lambda strength: self._basis @ (turned / (self._values + strength * mean)[:, None])
 
 
-def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: str = "") -> Bridge:
+def fit(
+    features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: str = "", error: float = 0.0
+) -> Bridge:
     """Fit a ridge bridge. `features` (N, D) of N words, `rows` key -> (N, width) of the same words; float32.
 
-    The strength is the one with the best cosine on the choosing words; the final map uses all words, the figures come
+    `error`: how far what will be carried lies from a word's own unit feature, as a sound's always does; the strength is
+    chosen for features that are so much disturbed. The strength is the one with the best cosine on the choosing words; the final map uses all words, the figures come
     from the judging ones and from a map that has seen neither. Raises `TokenError` for fewer than 64 words.
     """
     unit, split = F.normalize(features.double(), dim=-1), Split.of(features.shape[0], seed)
     part, whole = Ridges(unit[split.seen]), Ridges(unit)
     weights, centres, figures = {}, {}, {"words": float(features.shape[0])}
+    chosen = unit[split.choosing]
+    noise = torch.randn(chosen.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=chosen.dtype)
+    asked = F.normalize(chosen + error * F.normalize(noise, dim=-1), dim=-1)
     for key, targets in rows.items():
         y = targets.double()
         seen, mean = part.towards(y[split.seen]), y[split.seen].mean(0)
-        guesses = {s: (unit[split.choosing] - part.mean) @ seen(s) + mean for s in STRENGTHS}
+        guesses = {s: (asked - part.mean) @ seen(s) + mean for s in STRENGTHS}
         cosines = {s: float(_cosine(guess, y[split.choosing])) for s, guess in guesses.items()}
         strength = max(cosines, key=cosines.get)
         weights[key] = whole.towards(y)(strength).float().contiguous()

@@ -23,6 +23,7 @@ from .vocabulary import vocabulary_rows
 
 log = logging.getLogger(__name__)
 BATCH = 256
+ERROR = 0.15  # that a sound's feature is taken to have; measured on the pocket world (docs/pocket.md)
 END_OF_WORD = "</w>"
 SHORTEST = 3  # letters of a word
 
@@ -86,7 +87,7 @@ def _make(clip, limit: int, kind: str, vocabulary: str) -> Bridge:
     }
     features = _features(clip, ids)
     if kind == "ridge":
-        return fit(features, rows, vocabulary=vocabulary)
+        return fit(features, rows, vocabulary=vocabulary, error=ERROR)
     bar = comfy.utils.ProgressBar(1)
 
     def on_epoch(done: int, total: int) -> None:
@@ -99,7 +100,7 @@ def _make(clip, limit: int, kind: str, vocabulary: str) -> Bridge:
 
 
 def _path(vocabulary: str, limit: int, kind: str) -> Path:
-    name = f"{vocabulary}-{limit or 'all'}-{kind}.safetensors"
+    name = f"{vocabulary}-{limit or 'all'}-{kind}-{ERROR:g}.safetensors"
     return Path(folder_paths.get_user_directory()) / "aai_bridges" / name
 
 

@@ -11,14 +11,15 @@ from ..world.names import SYNONYMS
 from .text import PAD_AXIS, START_AXIS, WIDTH
 
 SIZE = 49408
+RARE = 24000  # from this number on, unknown words may mean as much as known ones
 
 
 def table(rows: Tensor, tokens: list[int], seed: int = 0) -> Tensor:
     """(49408, 768): rows (n, 768) at `tokens`; synonyms share their word's row; any other word is a seeded mixture.
 
-    The others lie between the words without meaning and pairs of known words, with some noise: a prompt's unknown words
-    say little, and yet the vocabulary as a whole spans what the model understands, as that of a real CLIP does. From it
-    the bridge learns which row a feature belongs to.
+    The others lie between the words without meaning and pairs of known words, with some noise. Frequent ones say little in
+    a prompt; rare ones reach as far as known words, so that the vocabulary as a whole spans what the model understands,
+    as that of a real CLIP does. From it the bridge learns which row a feature belongs to.
     """
     place = {number: row for row, number in enumerate(tokens)}
     ids = vocabulary()
@@ -37,6 +38,9 @@ def _unknown(rows: Tensor, fillers: list[int], seed: int) -> Tensor:
     share = torch.rand(SIZE, 1, generator=generator)
     noise = torch.randn(SIZE, WIDTH, generator=generator)
     noise[:, [PAD_AXIS, START_AXIS]] = 0
-    parts = (rows[fillers].mean(0, keepdim=True), share * pairs[0] + (1 - share) * pairs[1], noise)
-    mixed = sum(weight * F.normalize(part, dim=-1) for weight, part in zip((0.5, 0.5, 0.3), parts, strict=True))
+    # CLIP numbers its words by how often they occur.
+    meaning = torch.full((SIZE, 1), 0.5)
+    meaning[RARE:] += 0.5 * torch.rand(SIZE - RARE, 1, generator=generator)
+    mixed = (1 - meaning) * F.normalize(rows[fillers].mean(0, keepdim=True), dim=-1)
+    mixed += meaning * F.normalize(share * pairs[0] + (1 - share) * pairs[1], dim=-1) + 0.3 * F.normalize(noise, dim=-1)
     return F.normalize(mixed, dim=-1) * words.norm(dim=-1).median()

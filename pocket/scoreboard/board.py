@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from ...aai_models.align.cavt_mae import CAVTMAE
 from ...aai_models.draw import contact_sheet
@@ -22,11 +23,14 @@ COLUMNS = ["row", "figure", "95 %", "n", "goal", "plain word", "random token", "
 
 
 def load_judge(runs: Path, seed: int = 0) -> Judge:
-    """The judge of a seed, trained now (some minutes) where `runs` does not hold it."""
-    path = runs / judge_name(seed) / "weights.pt"
+    """The judge of a seed: from `runs`, else the one that came with the pack, else trained now (some minutes)."""
+    path, shipped = runs / judge_name(seed) / "weights.pt", weights.PATH.with_name("judge.safetensors")
+    judge = Judge(wide=seed > 0)
+    if not path.is_file() and seed == 0 and shipped.is_file():
+        judge.load_state_dict(weights.unpack(load_file(shipped)))
+        return judge.eval()
     if not path.is_file():
         train_judge(JudgeConfig(seed=seed), runs)
-    judge = Judge(wide=seed > 0)
     judge.load_state_dict(torch.load(path, weights_only=True))
     return judge.eval()
 

@@ -106,11 +106,12 @@ def known_sounds(exam: Exam) -> list[Row]:
     def right(texts, words=None) -> tuple[list[bool], np.ndarray, list[str]]:
         drawn = exam.artist.paint(texts, words, seed=11)
         said = judge_pictures(exam.judge, drawn).thing
-        return [s == t for s, t in zip(said, things, strict=True)], drawn, said
+        return [s == t for s, t in zip(said, things, strict=False)], drawn, said
 
     own, drawn, said = right(["a photo of a *"] * len(things), slots)
-    plain = right([f"a photo of a {t}" for t in things])[0]
-    lost = right(["a photo of a *"] * len(things), exam.random_words(len(things)))[0]
+    few = len(things) // 3  # the bounds need less
+    plain = right([f"a photo of a {t}" for t in things[:few]])[0]
+    lost = right(["a photo of a *"] * few, exam.random_words(few))[0]
     bounds = {"upper": f"{np.mean(plain):.2f}", "random": f"{np.mean(lost):.2f}", "chance": f"{1 / len(THINGS):.2f}"}
     row = share("known sounds, never heard, no training", own, "upper - 0.05", **bounds)
     row.sheet = (drawn, [f"sound of {t} | {s}" for t, s in zip(things, said, strict=True)])
@@ -139,24 +140,17 @@ def sentences(exam: Exam) -> list[Row]:
         return told, drawn, [f"{x} | {t}" for x, t in zip(texts, verdict.thing, strict=True)]
 
     told, drawn, said = right(lambda _: "*", exam.words(things, FIRST_SOUND + 5000))
-    plain = right(lambda thing: thing)[0]
-    row = share(
-        "A* in a sentence: all four", [all(t) for t in told], "0.75", upper=f"{np.mean([all(t) for t in plain]):.2f}"
-    )
+    row = share("A* in a sentence: all four", [all(t) for t in told], "0.75")
+    row.upper = "the first rows"
     row.sheet = (drawn, said)
-    both = share(
-        "A* in a sentence: thing and place",
-        [t[0] and t[1] for t in told],
-        "-",
-        upper=f"{np.mean([t[0] and t[1] for t in plain]):.2f}",
-    )
+    both = share("A* in a sentence: thing and place", [t[0] and t[1] for t in told], "-")
     return [row, both]
 
 
 def two_sounds(exam: Exam) -> list[Row]:
     """Two sounds in one prompt: are both things there?"""
     rng = np.random.default_rng(73)
-    pairs = [tuple(rng.choice(NAMED, 2, replace=False)) for _ in range(6 * exam.repeats)]
+    pairs = [tuple(rng.choice(NAMED, 2, replace=False)) for _ in range(5 * exam.repeats)]
     slots = torch.cat([exam.words([p[k] for p in pairs], FIRST_SOUND + 7000 + 500 * k) for k in (0, 1)], dim=1)
 
     def both(texts, words=None):
@@ -175,7 +169,7 @@ def two_sounds(exam: Exam) -> list[Row]:
 
 def loudness(exam: Exam) -> list[Row]:
     """Eq. 8's scale 0.5..2 against what the judge calls loudness: size, or density."""
-    things = [thing for thing in NAMED for _ in range(max(1, exam.repeats // 6))]
+    things = [thing for thing in NAMED for _ in range(max(1, exam.repeats // 12))]
     slots = exam.words(things, FIRST_SOUND + 9000)
     levels, strip = [], []
     for scale in SCALES:
@@ -192,7 +186,7 @@ def loudness(exam: Exam) -> list[Row]:
         chance="0",
     )
     curve = " ".join(f"{v:.2f}" for v in by_thing.mean(1))
-    order = np.stack(strip, 1)[:: max(1, exam.repeats // 6)].reshape(-1, 128, 128, 3)
+    order = np.stack(strip, 1)[:: max(1, exam.repeats // 12)].reshape(-1, 128, 128, 3)
     row.sheet = (order, [f"{t} x {s:g}" for t in NAMED for s in SCALES])
     row.upper = f"curve {curve}"
     return [
@@ -282,7 +276,7 @@ def recordings(exam: Exam) -> list[Row]:
         features = torch.cat([exam.hearing.encode_audio(part) for part in fbank.float().split(16)])
     slots = exam.artist.words_of(features, exam.bridge)[:, None]
     hits, said, pictures = [], [], []
-    for seed in range(3):
+    for seed in range(exam.repeats // 12):
         drawn = exam.artist.paint(["a photo of a *"] * len(things), slots, seed=16 + seed)
         judged = judge_pictures(exam.judge, drawn).thing
         hits += [a == b for a, b in zip(judged, things, strict=True)]
@@ -291,7 +285,7 @@ def recordings(exam: Exam) -> list[Row]:
     targets = unit(exam.artist.features(torch.stack([exam.artist.row(word_of(t)) for t in NAMED])))
     heard = (features @ targets[:10].T).argmax(1)
     row = share(f"{name}, no training", hits, "0.60", chance=f"{1 / 24:.2f}")
-    row.sheet = (np.concatenate(pictures), [f"{t} | {s}" for t, s in zip(things * 3, said, strict=True)])
+    row.sheet = (np.concatenate(pictures), [f"{t} | {s}" for t, s in zip(things * len(pictures), said, strict=True)])
     return [row, share(f"{name}: heard as the right one of ten words", (heard == labels).tolist(), "-", chance="0.10")]
 
 

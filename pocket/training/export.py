@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from ..models import weights
 from ..models.hearing import half_kernel
@@ -42,7 +43,15 @@ def _last(path: Path) -> dict:
 
 
 def export(out: Path, path: Path = weights.PATH) -> Path:
-    """Write the weights of the runs in `out`."""
+    """Write the weights of the runs in `out`, and beside them the judge's where it was trained."""
     parts, about = collect(out)
     weights.save(parts, about, path)
+    judge = out / "judge" / "weights.pt"
+    if judge.is_file():
+        packed = weights.pack(torch.load(judge, weights_only=True))
+        save_file(
+            packed,
+            path.with_name("judge.safetensors"),
+            metadata={"training": json.dumps(_last(judge.with_name("log.jsonl")))},
+        )
     return path

@@ -150,3 +150,22 @@ def test_pictures_are_painted_from_captions(tmp_path):
     assert np.array_equal(
         one, diffusion.paint(model, autoencoder, ["a photo of a dog", "a sketch of a *"], [0, 2], **settings)
     )
+
+
+@pytest.mark.skipif(not weights.PATH.is_file(), reason="the pocket models' weights are not in this tree")
+def test_the_shipped_models_draw_what_words_and_sounds_say(tmp_path):
+    """A small fixed sample of the scoreboard: docs/pocket.md has the whole."""
+    from aai_pack.pocket.models.judge import judge_pictures
+    from aai_pack.pocket.scoreboard.board import examine
+    from aai_pack.pocket.world.names import NAMED
+
+    exam = examine(tmp_path, repeats=2)
+    things = list(NAMED) * 2
+
+    def right(texts, words=None) -> float:
+        drawn = exam.artist.paint(texts, words, seed=1)
+        said = judge_pictures(exam.judge, drawn).thing
+        return float(np.mean([s == t for s, t in zip(said, things, strict=True)]))
+
+    assert right([f"a photo of a {thing}" for thing in things]) >= 0.85
+    assert right(["a photo of a *"] * len(things), exam.words(things)) >= 0.5
