@@ -169,14 +169,12 @@ class Ridges:
         return lambda strength: self._basis @ (turned / (self._values + strength * mean)[:, None])
 
 
-def fit(
-    features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: str = "", error: float = 0.0
-) -> Bridge:
+def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: str = "", error: float = 0.0) -> Bridge:
     """Fit a ridge bridge. `features` (N, D) of N words, `rows` key -> (N, width) of the same words; float32.
 
     `error`: how far what will be carried lies from a word's own unit feature, as a sound's always does; the strength is
-    chosen for features that are so much disturbed. The strength is the one with the best cosine on the choosing words; the final map uses all words, the figures come
-    from the judging ones and from a map that has seen neither. Raises `TokenError` for fewer than 64 words.
+    the one with the best cosine on choosing words that are so much disturbed. The final map uses all words, the figures
+    come from the judging ones and from a map that has seen neither. Raises `TokenError` for fewer than 64 words.
     """
     unit, split = F.normalize(features.double(), dim=-1), Split.of(features.shape[0], seed)
     part, whole = Ridges(unit[split.seen]), Ridges(unit)
