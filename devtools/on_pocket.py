@@ -12,12 +12,13 @@ from .report import DevError
 SIDE, STEPS, CFG = 128, 20, 5.0
 SOUND, REFERENCE = "sound_", "reference_"  # how files begin that show what went in
 TRAINING = {"steps": 150, "learning_rate": 0.02, "batch_size": 4, "resolution": SIDE}
+EDIT = {"cross_end": 0.2, "self_end": 0.1}  # in so small a picture a new thing needs room early
 PLACES = ("beach", "meadow", "snow", "city", "desert", "forest")
 COLOURS = ("red", "blue", "yellow", "green", "purple")
 # What sounds in an example, and how its reference pictures are drawn; a style is learned from several things.
 SOUNDING, DRAWN = "rooster", "photo"
 EXAMPLES = {
-    "7_sound_in_a_scene": ("dog", "photo"),
+    "7_sound_in_a_scene": ("fire", "photo"),
     "8_breathing_with_the_sound": ("fire", "photo"),
     "9_photo_in_the_style_of_a_sound": ("bell", "mosaic"),
     "10_stylise_a_folder": ("bell", "mosaic"),
@@ -96,6 +97,8 @@ def _resize(node: dict) -> None:
             inputs["steps"], inputs["cfg"] = STEPS, CFG
         case "AAI_BatchStylize":
             inputs.update({"longest_side": SIDE, "steps": STEPS, "cfg": CFG})
+        case "AAI_P2PAttentionInject":
+            inputs.update(EDIT)
         case "AAI_WordFromSound":
             inputs["vocabulary"] = 3000
     for slot in ("text", "prompt"):
