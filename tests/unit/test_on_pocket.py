@@ -1,0 +1,29 @@
+"""Examples on the pocket models keep their graph."""
+
+from __future__ import annotations
+
+import pytest
+from aai_pack.devtools import on_pocket, workflows
+
+FILES = {"CheckpointLoaderSimple", "AAI_LoadCAVT", "AAI_LoadAudio", "LoadImage"}
+
+
+@pytest.mark.parametrize("name", workflows.names())
+def test_every_wire_has_an_end_and_no_file_is_asked_for(name):
+    original = workflows.load_api(name)
+    prompt = on_pocket.on_pocket(name, original)
+    assert not FILES & {node["class_type"] for node in prompt.values()}
+    for node in prompt.values():
+        for value in node["inputs"].values():
+            if isinstance(value, list):
+                assert value[0] in prompt
+    kept = {key: node["class_type"] for key, node in original.items() if node["class_type"] not in FILES}
+    assert {key: prompt[key]["class_type"] for key in kept} == kept
+    assert workflows.load_api(name) == original, "the example itself is untouched"
+
+
+def test_the_encoder_is_the_fourth_output_of_the_models():
+    prompt = on_pocket.on_pocket("6_word_without_training", workflows.load_api("6_word_without_training"))
+    (models,) = [key for key, node in prompt.items() if node["class_type"] == "AAI_PocketModels"]
+    (encode,) = [node for node in prompt.values() if node["class_type"] == "AAI_CAVTEncode"]
+    assert encode["inputs"]["cavt"] == [models, 3]
