@@ -8,7 +8,7 @@ from pathlib import Path
 from .report import DevError
 
 SNAPSHOT = Path(__file__).resolve().parent.parent / "tests" / "host" / "schema_snapshot.json"
-FILE_LISTS = ("audio", "checkpoint")  # their choices are what lies in a folder
+FILE_LISTS = ("audio", "checkpoint", "name")  # where they are choices, those are what lies in a folder
 
 
 def describe(info: dict) -> dict:
@@ -19,8 +19,10 @@ def describe(info: dict) -> dict:
             options = rest[0] if rest else {}
             choices = kind if isinstance(kind, list) else options.get("options")
             kind = "COMBO" if isinstance(kind, list) else kind
-            default = None if name in FILE_LISTS else options.get("default")
-            inputs.append([name, kind, group, default, None if name in FILE_LISTS else choices])
+            if kind == "COMBO" and name in FILE_LISTS:
+                inputs.append([name, kind, group, None, None])
+            else:
+                inputs.append([name, kind, group, options.get("default"), choices])
     outputs = [list(pair) for pair in zip(info["output_name"], info["output"], strict=True)]
     return {"inputs": inputs, "outputs": outputs, "category": info["category"]}
 
