@@ -9,6 +9,7 @@ from .report import DevError
 
 SNAPSHOT = Path(__file__).resolve().parent.parent / "tests" / "host" / "schema_snapshot.json"
 FILE_LISTS = ("audio", "checkpoint", "name")  # where they are choices, those are what lies in a folder
+HOST_LISTS = ("sampler_name", "scheduler")  # their choices are those of the host's version
 
 
 def describe(info: dict) -> dict:
@@ -22,7 +23,7 @@ def describe(info: dict) -> dict:
             if kind == "COMBO" and name in FILE_LISTS:
                 inputs.append([name, kind, group, None, None])
             else:
-                inputs.append([name, kind, group, options.get("default"), choices])
+                inputs.append([name, kind, group, options.get("default"), None if name in HOST_LISTS else choices])
     outputs = [list(pair) for pair in zip(info["output_name"], info["output"], strict=True)]
     return {"inputs": inputs, "outputs": outputs, "category": info["category"]}
 
