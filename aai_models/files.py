@@ -1,4 +1,4 @@
-"""Writes that are whole or do not happen."""
+"""Writes that are whole or do not happen, and the files of tensors that they make."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from .errors import ExplainedError
 
@@ -32,3 +33,9 @@ def write_atomically(path: Path, write: Callable[[Path], None], error: type[Expl
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The header and all tensors of a safetensors file; raises what the library and the system raise."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

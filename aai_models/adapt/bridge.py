@@ -15,17 +15,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import TokenError
-from ..files import write_atomically
+from ..files import read_tensors, write_atomically
 
 FORMAT = "aai-bridge-2"
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the ridge, times the mean eigenvalue of the features' covariance
 HELD_OUT = 0.05  # share of the words that take no part in the fit
 MIN_WORDS = 64
+SOUND_ERROR = 0.15  # how far a sound lies from its word among unit features; chosen on the pocket world
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,7 @@ class Bridge:
     def load(cls, path: Path, vocabulary: str = "") -> Bridge | None:
         """Read a bridge that `save` wrote for the text encoder `vocabulary`; None for anything else: make it anew."""
         try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            header, tensors = read_tensors(path)
             if header.get("format") != FORMAT or header.get("vocabulary") != vocabulary:
                 return None
             weights = {n.removeprefix("weight."): t for n, t in tensors.items() if n.startswith("weight.")}

@@ -7,12 +7,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import TrainingError
-from ..files import write_atomically
+from ..files import read_tensors, write_atomically
 from .config import AdaptConfig
 from .token import AudioToken
 from .trainer import AdapterTrainer
@@ -75,9 +75,7 @@ def restore(trainer: AdapterTrainer, inputs: dict[str, str], path: Path) -> None
 def read(inputs: dict[str, str], path: Path) -> tuple[dict[str, Tensor], dict]:
     """Tensors and record of a file that `save` wrote for the same inputs. Raises `TrainingError` as `restore` does."""
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        header, tensors = read_tensors(path)
         if header.get("format") != FORMAT:
             raise ValueError("it lacks the header of a training")
         before, record = json.loads(header["inputs"]), json.loads(header["record"])

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import TrainingError
-from ..files import write_atomically
+from ..files import read_tensors, write_atomically
 from .config import AlignConfig, differences
 from .momentum import Student, Teacher
 
@@ -85,9 +85,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, student: Student, tenso
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        header, tensors = read_tensors(path)
         if header.get("format") != FORMAT:
             raise ValueError("it lacks the header of a training")
         return header, tensors

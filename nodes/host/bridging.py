@@ -12,7 +12,7 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ...aai_models.adapt.bridge import Bridge, fit, nearest_words
+from ...aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit, nearest_words
 from ...aai_models.adapt.phi import fit_phi
 from ...aai_models.adapt.token import AudioToken
 from ...aai_models.errors import TokenError
@@ -23,7 +23,6 @@ from .vocabulary import vocabulary_rows
 
 log = logging.getLogger(__name__)
 BATCH = 256
-ERROR = 0.15  # that a sound's feature is taken to have; measured on the pocket world (docs/pocket.md)
 END_OF_WORD = "</w>"
 SHORTEST = 3  # letters of a word
 
@@ -87,7 +86,7 @@ def _make(clip, limit: int, kind: str, vocabulary: str) -> Bridge:
     }
     features = _features(clip, ids)
     if kind == "ridge":
-        return fit(features, rows, vocabulary=vocabulary, error=ERROR)
+        return fit(features, rows, vocabulary=vocabulary, error=SOUND_ERROR)
     bar = comfy.utils.ProgressBar(1)
 
     def on_epoch(done: int, total: int) -> None:
@@ -100,7 +99,7 @@ def _make(clip, limit: int, kind: str, vocabulary: str) -> Bridge:
 
 
 def _path(vocabulary: str, limit: int, kind: str) -> Path:
-    name = f"{vocabulary}-{limit or 'all'}-{kind}-{ERROR:g}.safetensors"
+    name = f"{vocabulary}-{limit or 'all'}-{kind}-{SOUND_ERROR:g}.safetensors"
     return Path(folder_paths.get_user_directory()) / "aai_bridges" / name
 
 

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ...aai_models.errors import PocketError
-from ...aai_models.files import write_atomically
+from ...aai_models.files import read_tensors, write_atomically
 
 FORMAT = "aai-pocket-1"
 PATH = Path(__file__).resolve().parent.parent / "weights" / "pocket.safetensors"
@@ -65,12 +65,10 @@ def load(path: Path = PATH) -> tuple[dict[str, dict[str, Tensor]], dict]:
             "as docs/pocket.md describes; or use a checkpoint of your own",
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ValueError(f"its format is {header.get('format')!r}")
-            packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            about = json.loads(header["about"])
+        header, packed = read_tensors(path)
+        if header.get("format") != FORMAT:
+            raise ValueError(f"its format is {header.get('format')!r}")
+        about = json.loads(header["about"])
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise PocketError(
             f"{path} is damaged ({error})",
