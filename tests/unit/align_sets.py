@@ -6,9 +6,12 @@ import torch
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
 from aai_pack.aai_models.align.config import AlignConfig
 from aai_pack.aai_models.align.items import MemorySource
+from aai_pack.aai_models.align.momentum import TIED
 from aai_pack.aai_models.align.prepare import prepare
+from aai_pack.aai_models.align.shards import ShardSet, ShardSource
 from aai_pack.aai_models.align.tables import Clip
 from aai_pack.aai_models.align.texts import HashedWords
+from aai_pack.aai_models.align.trainer import RunOptions, train
 from aai_pack.tests import sounds
 from PIL import Image
 
@@ -59,3 +62,24 @@ def make_set(folder, count: int = 24, shard_size: int = 7):
         )
     prepare(clips, folder / "set", shard_size=shard_size, workers=1)
     return folder / "set"
+
+
+def shard_source(place, config, cache=None, reading="both", **options):
+    states = (49, 64) if reading in TIED else (64,)
+    return ShardSource(
+        ShardSet.open(str(place)),
+        config,
+        HashedWords(64),
+        states=states,
+        tower=reading,
+        cache=cache,
+        limit=2**28,
+        **options,
+    )
+
+
+def run(folder, source, config, max_steps: int = 0, **options):
+    said: list[str] = []
+    options = RunOptions(max_steps=max_steps, tensorboard=False, **options)
+    result = train(small_model(), source, config, folder, options=options, say=said.append)
+    return result, said

@@ -152,7 +152,6 @@ def test_pictures_are_painted_from_captions(tmp_path):
     )
 
 
-@pytest.mark.skipif(not weights.PATH.is_file(), reason="the pocket models' weights are not in this tree")
 def test_the_shipped_models_draw_what_words_and_sounds_say(tmp_path):
     """A small fixed sample of the scoreboard: docs/pocket.md has the whole."""
     from aai_pack.pocket.models.judge import judge_pictures
