@@ -20,11 +20,8 @@ TITLE = "Meaning: the pocket models before a judge that has only seen drawings"
 def measure(version: str) -> dict:
     """The table of all rows; `version` does not matter, the models run outside the host."""
     load_pack()
-    weights = importlib.import_module("aai_pack.pocket.models.weights")
     board = importlib.import_module("aai_pack.pocket.scoreboard.board")
     table = {"title": TITLE, "columns": board.COLUMNS, "rows": [], "goal": "in the table"}
-    if not weights.PATH.is_file():
-        return table | {"goal": f"no figures: {weights.PATH.name} is missing, and docs/pocket.md says how to train it"}
     runs = Path(os.environ.get("AAI_POCKET_RUNS") or cache_root() / "pocket_runs")
     sheets, recordings = os.environ.get("AAI_SHEETS"), os.environ.get("AAI_RECORDINGS")
     exam = board.examine(runs, recordings=Path(recordings) if recordings else None)

@@ -33,8 +33,7 @@ def command_demo(options, rest: list[str]) -> int:
     arguments = ["-m", "devtools.demo", "--host", options.host, "--out", str(Path(options.out).resolve())]
     if options.sounds:
         arguments += ["--sounds", str(Path(options.sounds).resolve())]
-    if options.models:
-        arguments += ["--models", options.models]
+    arguments += ["--models", options.models]
     return _run_in_host(host, [*arguments, *rest], cwd=ROOT)
 
 
@@ -87,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="demo", help="folder for report.json and index.html (%(default)s)")
     demo.add_argument("--sounds", help="folder with recordings of your own to use instead")
     demo.add_argument(
-        "--models", choices=("pocket", "stand-ins"), help="the pack's small models if it has them, or random ones"
+        "--models", choices=("pocket", "stand-ins"), default="pocket", help="the pack's small models, or random ones"
     )
     add("test", "run the whole test suite; further arguments go to pytest")
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")

@@ -78,9 +78,7 @@ def run_demo(version: str, out: Path, sounds: Path | None, models: str) -> int:
             if models == "pocket":
                 on_pocket.write_pictures(client, workspace.input / stand_ins.pictures)
             entries = [
-                run_example(client, name, prepared(name, stand_ins, models), files)
-                for name in workflows.names()
-                if workflows.can_run(name)
+                run_example(client, name, prepared(name, stand_ins, models), files) for name in workflows.names()
             ]
             if any(entry["status"] != "success" for entry in entries):
                 say(f"the end of ComfyUI's log:\n{server.tail()}")
@@ -105,13 +103,12 @@ def main() -> int:
     parser.add_argument("--host", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sounds", type=Path)
-    parser.add_argument("--models", choices=tuple(NOTES))
+    parser.add_argument("--models", choices=tuple(NOTES), default="pocket")
     options = parser.parse_args()
-    models = options.models or ("pocket" if workflows.POCKET_WEIGHTS.is_file() else "stand-ins")
     try:
         if options.sounds and not options.sounds.is_dir():
             raise DevError(f"{options.sounds} is no folder. Name a folder with recordings.")
-        return run_demo(options.host, options.out, options.sounds, models)
+        return run_demo(options.host, options.out, options.sounds, options.models)
     except DevError as error:
         print(f"dev.py demo: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EDITOR_FOLDER = ROOT / "example_workflows"
 API_FOLDER = EDITOR_FOLDER / "api"
-POCKET_WEIGHTS = ROOT / "pocket" / "weights" / "pocket.safetensors"
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 COLUMN, ROW, GAP = 380, 60, 40  # pixels of the automatic layout
 
@@ -34,12 +33,6 @@ class StandIns:
 def names() -> list[str]:
     """The examples that have an API copy, in the order in which they build on each other."""
     return sorted((path.stem for path in API_FOLDER.glob("*.json")), key=lambda name: int(name.split("_")[0]))
-
-
-def can_run(name: str) -> bool:
-    """Whether everything that an example needs is there: those on the pocket models need the pack's weights."""
-    needs_weights = any(node["class_type"] == "AAI_PocketModels" for node in load_api(name).values())
-    return POCKET_WEIGHTS.is_file() or not needs_weights
 
 
 def load_api(name: str) -> dict:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...aai_models.adapt.bridge import Bridge, fit
+from ...aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit
 from ..models.autoencoder import Autoencoder
 from ..models.diffusion import alphas_bar, guided, sample
 from ..models.text import WORDS, TextEncoder, key_bias
@@ -20,7 +20,6 @@ from ..training.pictures import to_tensor, to_uint8
 from ..world.captions import END, SLOT_ID, START, token_ids
 
 BATCH = 32
-ERROR = 0.15  # as the pack's node
 
 
 class Artist:
@@ -91,11 +90,14 @@ class Artist:
                 handle.remove()
 
     @torch.no_grad()
-    def maps(self, pictures: np.ndarray, texts: list[str], slots: Tensor, timesteps=(200, 300, 400)) -> Tensor:
-        """Where the first slot looks in noised drawings: (B, 8, 8), mean over heads, layers of that size and timesteps."""
+    def maps(
+        self, pictures: np.ndarray, texts: list[str], slots: Tensor, timesteps=(200, 300, 400)
+    ) -> tuple[Tensor, Tensor]:
+        """Where the first slot looks in noised drawings, (B, 8, 8), and how much of all looks rests on the padding, (B,):
+        means over heads, layers of that size and timesteps."""
         latents, bar = self.autoencoder.encoder(to_tensor(pictures)), alphas_bar()
         states, columns = self.states(texts, slots)
-        found, seen = [], {}
+        found, resting, seen = [], [], {}
         handles = []
         for attention in self._cross_attentions():
             for name in ("to_q", "to_k"):
@@ -112,16 +114,17 @@ class Artist:
                     if chances.shape[2] == 64:
                         own = chances.mean(1)[torch.arange(len(x)), :, columns[:, 0]]
                         found.append(own.view(-1, 8, 8))
+                        resting.append(chances[..., -1].mean((1, 2)))  # the last column stands for all of the padding
         finally:
             for handle in handles:
                 handle.remove()
-        return torch.stack(found).mean(0)
+        return torch.stack(found).mean(0), torch.stack(resting).mean(0)
 
     @torch.no_grad()
     def bridge(self, count: int = 6000) -> Bridge:
         """The pack's bridge, from evenly spaced words of the vocabulary."""
         ids = torch.arange(0, START, START // count)
-        return fit(self.features(self.table[ids]), {"clip_l": self.table[ids]}, error=ERROR)
+        return fit(self.features(self.table[ids]), {"clip_l": self.table[ids]}, error=SOUND_ERROR)
 
     def features(self, rows: Tensor) -> Tensor:
         """The text feature of single words (N, 768): the state of the end token behind each."""

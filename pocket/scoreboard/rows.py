@@ -203,9 +203,10 @@ def heat_maps(exam: Exam) -> list[Row]:
     texts = [f"a {STYLES[s.style]} of a * {PLACES[s.place][0]}" for s in scenes]
     pictures, masks = np.stack([d[0] for d in drawn]), torch.from_numpy(np.stack([d[1] for d in drawn]))
     slots = exam.words(things, FIRST_SOUND + 11000)
-    maps = torch.cat(
-        [exam.artist.maps(pictures[i : i + 32], texts[i : i + 32], slots[i : i + 32]) for i in range(0, len(texts), 32)]
-    )
+    parts = [
+        exam.artist.maps(pictures[i : i + 32], texts[i : i + 32], slots[i : i + 32]) for i in range(0, len(texts), 32)
+    ]
+    maps, resting = (torch.cat(found) for found in zip(*parts, strict=True))
     big = F.interpolate(maps[:, None], size=(128, 128), mode="bilinear")[:, 0]
     low, high = big.amin((1, 2), keepdim=True), big.amax((1, 2), keepdim=True)
     inside = (big - low) / (high - low) > 0.5
@@ -216,6 +217,7 @@ def heat_maps(exam: Exam) -> list[Row]:
     return [
         mean("heat map of A* against the mask: IoU", overlap.numpy(), "0.6", chance=f"{float(area.mean()):.2f}"),
         share("heat map: its peak is on the thing", pointing.tolist(), "0.95", chance=f"{float(area.mean()):.2f}"),
+        mean("of all attention there, what rests on the padding", resting.numpy(), "-"),
     ]
 
 

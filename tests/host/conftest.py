@@ -67,12 +67,21 @@ def server(host, workspace):
 
 
 @pytest.fixture
-def forgetful(tmp_path, monkeypatch):
+def own_folders(tmp_path, monkeypatch):
+    """Trainings and tokens of a test lie in its own folder."""
+    from aai_pack.nodes.host import folders
+
+    monkeypatch.setattr(folders, "trainings_folder", lambda: tmp_path / "trainings")
+    monkeypatch.setattr(folders, "partial_tokens_folder", lambda: tmp_path / "tokens")
+    return tmp_path
+
+
+@pytest.fixture
+def forgetful(own_folders, monkeypatch):
     """Each training has a folder of its own, so that none gives the stored result of another."""
     from aai_pack.nodes.host import folders
 
-    monkeypatch.setattr(folders, "trainings_folder", lambda: tmp_path / "trainings" / uuid.uuid4().hex)
-    monkeypatch.setattr(folders, "partial_tokens_folder", lambda: tmp_path / "tokens")
+    monkeypatch.setattr(folders, "trainings_folder", lambda: own_folders / "trainings" / uuid.uuid4().hex)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from aai_pack.aai_models.adapt.config import AdaptConfig
 from aai_pack.aai_models.adapt.token import AudioToken
-from aai_pack.nodes.host import folders, training
+from aai_pack.nodes.host import training
 from aai_pack.nodes.host.loss import DiffusionLoss
 from aai_pack.nodes.host.preview import Options
 from aai_pack.tests.host import graphs, micro
@@ -28,11 +28,7 @@ def models():
     return micro.build()
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "trainings_folder", lambda: tmp_path / "trainings")
-    monkeypatch.setattr(folders, "partial_tokens_folder", lambda: tmp_path / "tokens")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 def train(models, options=None, **changes):
