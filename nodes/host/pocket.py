@@ -65,10 +65,12 @@ def _clip(config, tensors: dict[str, Tensor], tokens: list[int]):
     )
     tensors = dict(tensors)
     rows = tensors.pop("rows")
+    tensors.pop("hidden")  # things without a word: for training ears alone
     tensors["embeddings.token_embedding.weight"] = vocabulary.table(rows, tokens)
     named = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
     named["text_projection.weight"] = torch.eye(text.WIDTH)
     _fill(clip.cond_stage_model.clip_l.transformer, named, "text encoder")
+    clip.cond_stage_model.clip_l.zero_out_masked = True  # the padding is empty, as in training
     return clip
 
 

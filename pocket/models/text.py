@@ -1,8 +1,9 @@
 """The pocket text encoder: one layer of CLIP-L's shapes (width 768), with the names that ComfyUI's CLIPTextModel uses.
 
-A prompt is always 77 tokens: start, words, end, and end tokens as padding. From column `WORDS` on, padding is made to
-look at nothing but the start token, so all those columns carry one and the same state, whatever the prompt is.
-Training therefore computes `WORDS` + 1 columns and counts the last one `PADS` times, and nothing differs from 77.
+A prompt is always 77 tokens: start, words, end, and end tokens as padding. What stands behind the first end token is set
+to zero, as the host does for text encoders with `zero_out_masked`, so that the words themselves must carry what a prompt
+says. Training computes as many columns as its captions need and one empty one, and counts that as all the others: nothing
+differs from 77.
 """
 
 from __future__ import annotations
@@ -10,17 +11,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTH, HEADS, INNER = 768, 12, 256
 HEAD = WIDTH // HEADS
 LENGTH = 77  # columns of a prompt, as everywhere in SD1.x
-WORDS = 24  # columns that can carry words, start and end included
-PADS = LENGTH - WORDS  # equal columns behind them
-# Two coordinates of a state and one channel of each head are kept for the padding's look at the start token.
-PAD_AXIS, START_AXIS = WIDTH - 2, WIDTH - 1
-MARK, GAIN = 40.0, 1.5  # how strongly padding and start are marked, and how sharply one looks at the other
+WORDS = 24  # columns of the longest caption in training, start and end included
 
 
 class Attention(nn.Module):
@@ -34,7 +30,10 @@ class Attention(nn.Module):
         q, k, v = (
             p(x).view(batch, length, HEADS, HEAD).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj)
         )
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        # Written out: at so few tokens it trains faster on a processor than the fused kernel's backward pass.
+        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        scores = (q @ k.transpose(-1, -2) * HEAD**-0.5).masked_fill(later, float("-inf"))
+        x = scores.softmax(dim=-1).to(v.dtype) @ v
         return self.out_proj(x.transpose(1, 2).reshape(batch, length, WIDTH))
 
 
@@ -65,44 +64,41 @@ class TextEncoder(nn.Module):
     def __init__(self, vocabulary: int):
         super().__init__()
         self.token_embedding = nn.Parameter(torch.randn(vocabulary, WIDTH) * 0.03)  # row 0: start, row 1: end
-        self.position_embedding = nn.Parameter(torch.randn(WORDS + 1, WIDTH) * 0.01)
+        self.position_embedding = nn.Parameter(torch.randn(WORDS, WIDTH) * 0.01)
         self.layer = Layer()
         self.final_layer_norm = nn.LayerNorm(WIDTH)
-        self.keep_marks()
 
-    @torch.no_grad()
-    def keep_marks(self) -> None:
-        """Put the kept coordinates back where training may have moved them; to be called after every step."""
-        axes = [PAD_AXIS, START_AXIS]
-        self.token_embedding[:, axes] = 0
-        self.token_embedding[0, START_AXIS] = MARK
-        self.position_embedding[:, axes] = 0
-        self.position_embedding[WORDS] = 0
-        self.position_embedding[WORDS, PAD_AXIS] = MARK
-        attention, norm = self.layer.self_attn, self.layer.layer_norm1
-        norm.weight[axes], norm.bias[axes] = 1.0, 0.0
-        kept = torch.arange(HEAD - 1, WIDTH, HEAD)
-        for projection, axis in ((attention.q_proj, PAD_AXIS), (attention.k_proj, START_AXIS)):
-            projection.weight[:, axes] = 0
-            projection.weight[kept] = 0
-            projection.weight[kept, axis] = GAIN
-            projection.bias[kept] = 0
+    def positions(self, length: int = LENGTH) -> Tensor:
+        """Positions (length, 768); columns that no caption of training reached have that of the last one."""
+        last = self.position_embedding[-1:].expand(max(0, length - WORDS), -1)
+        return torch.cat([self.position_embedding[:length], last])
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Rows of at most `WORDS` + 1 columns, without positions."""
-        return self.final_layer_norm(self.layer(rows + self.position_embedding[: rows.shape[1]]))
+    def forward(self, rows: Tensor, ends: Tensor) -> Tensor:
+        """States of rows (B, L, 768) without positions; zero behind the first end tokens, at columns `ends` (B,)."""
+        states = self.final_layer_norm(self.layer(rows + self.positions(rows.shape[1])))
+        return states * (torch.arange(rows.shape[1], device=rows.device) <= ends[:, None]).unsqueeze(-1)
 
     def host_state_dict(self) -> dict[str, Tensor]:
         """Tensors under the names of ComfyUI's text model, except for the table of words."""
         tensors = {f"encoder.layers.0.{name}": t for name, t in self.layer.state_dict().items()}
         tensors |= {f"final_layer_norm.{name}": t for name, t in self.final_layer_norm.state_dict().items()}
-        position = self.position_embedding.detach()
-        tensors["embeddings.position_embedding.weight"] = torch.cat([position, position[-1:].expand(PADS - 1, -1)])
+        tensors["embeddings.position_embedding.weight"] = self.positions().detach()
         return tensors
 
+    @classmethod
+    def from_host_state_dict(cls, tensors: dict[str, Tensor]) -> TextEncoder:
+        """The encoder of `host_state_dict` and of its `rows` of words (n, 768)."""
+        encoder = cls(len(tensors["rows"]))
+        own = {"token_embedding": tensors["rows"]}
+        own["position_embedding"] = tensors["embeddings.position_embedding.weight"][:WORDS]
+        own |= {n.replace("encoder.layers.0.", "layer."): t for n, t in tensors.items() if n.startswith("encoder.")}
+        own |= {n: t for n, t in tensors.items() if n.startswith("final_layer_norm.")}
+        encoder.load_state_dict(own)
+        return encoder
 
-def key_bias(device=None) -> Tensor:
-    """(`WORDS` + 1,) logits that make the last column count as `PADS` equal ones."""
-    bias = torch.zeros(WORDS + 1, device=device)
-    bias[-1] = math.log(PADS)
+
+def key_bias(columns: int = WORDS + 1, device=None) -> Tensor:
+    """(columns,) logits that make the last, empty column count as all those of 77 that are left out."""
+    bias = torch.zeros(columns, device=device)
+    bias[-1] = math.log(LENGTH + 1 - columns)
     return bias

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 CONTEXT, HEADS = 768, 4
 WIDTHS = (64, 128, 128)  # of the levels, at 1, 1/2 and 1/4 of the latent's side
-# The same network for the host's constructor; one residual block a level, cross-attention at 1/2 and in the middle.
+# The same network for the host's constructor: one residual block a level, and words are read at 1/2 alone, so that what a
+# word does has a place in the picture.
 HOST_CONFIG = {
     **{"image_size": 16, "use_spatial_transformer": True, "legacy": False, "in_channels": 4, "out_channels": 4},
     **{"model_channels": 64, "num_res_blocks": [1, 1, 1], "channel_mult": [1, 2, 2], "transformer_depth": [0, 1, 0]},
-    **{"transformer_depth_output": [0, 0, 1, 1, 0, 0], "transformer_depth_middle": 1, "context_dim": CONTEXT},
+    **{"transformer_depth_output": [0, 0, 1, 1, 0, 0], "transformer_depth_middle": -1, "context_dim": CONTEXT},
     **{"use_linear_in_transformer": False, "use_temporal_resblock": False, "use_temporal_attention": False},
     "adm_in_channels": None,
 }
@@ -137,7 +138,7 @@ class UNet(nn.Module):
         groups = [[nn.Conv2d(4, a, 3, padding=1)], [ResBlock(a, a, n)], [Downsample(a)]]
         groups += [[ResBlock(a, b, n), SpatialTransformer(b)], [Downsample(b)], [ResBlock(b, c, n)]]
         self.input_blocks = nn.ModuleList(nn.ModuleList(group) for group in groups)
-        self.middle_block = nn.ModuleList([ResBlock(c, c, n), SpatialTransformer(c), ResBlock(c, c, n)])
+        self.middle_block = nn.ModuleList([ResBlock(c, c, n)])
         groups = [[ResBlock(c + c, c, n)], [ResBlock(c + b, c, n), Upsample(c)]]
         groups += [
             [ResBlock(c + b, b, n), SpatialTransformer(b)],

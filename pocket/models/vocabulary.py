@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..world.captions import END, FILLERS, START, vocabulary
 from ..world.names import SYNONYMS
-from .text import PAD_AXIS, START_AXIS, WIDTH
+from .text import WIDTH
 
 SIZE = 49408
 RARE = 24000  # from this number on, unknown words may mean as much as known ones
@@ -37,7 +37,6 @@ def _unknown(rows: Tensor, fillers: list[int], seed: int) -> Tensor:
     pairs = words[torch.randint(len(words), (2, SIZE), generator=generator)]
     share = torch.rand(SIZE, 1, generator=generator)
     noise = torch.randn(SIZE, WIDTH, generator=generator)
-    noise[:, [PAD_AXIS, START_AXIS]] = 0
     # CLIP numbers its words by how often they occur.
     meaning = torch.full((SIZE, 1), 0.5)
     meaning[RARE:] += 0.5 * torch.rand(SIZE - RARE, 1, generator=generator)

@@ -29,7 +29,7 @@ class Artist:
         self.unet, self.autoencoder = UNet(), Autoencoder()
         self.unet.load_state_dict(parts["unet"])
         self.autoencoder.load_state_dict(parts["vae"])
-        self.text = _text_encoder(parts["text"])
+        self.text = TextEncoder.from_host_state_dict(parts["text"])
         self.table = table(parts["text"]["rows"], about["tokens"])
         for module in (self.unet, self.autoencoder, self.text):
             module.eval().requires_grad_(False)
@@ -40,9 +40,10 @@ class Artist:
 
     def states(self, texts: list[str], slots: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """States (B, 25, 768) of prompts whose slots `*` hold `slots` (B, k, 768) in order, and the slots' columns (B, k)."""
-        embedded, columns = [], []
+        embedded, columns, ends = [], [], []
         for number, text in enumerate(texts):
             ids = token_ids(text)
+            ends.append(len(ids) - 1)
             ids = ids[: WORDS + 1] + [END] * (WORDS + 1 - len(ids))
             rows = self.table[[max(0, i) for i in ids]].clone()
             places = [place for place, i in enumerate(ids) if i == SLOT_ID]
@@ -50,7 +51,7 @@ class Artist:
                 rows[place] = slots[number, k]
             embedded.append(rows)
             columns.append(places)
-        return self.text(torch.stack(embedded)), torch.tensor(columns)
+        return self.text(torch.stack(embedded), torch.tensor(ends)), torch.tensor(columns)
 
     @torch.no_grad()
     def paint(self, texts: list[str], slots: Tensor | None = None, seed: int = 0, **settings) -> np.ndarray:
@@ -129,7 +130,8 @@ class Artist:
     def features(self, rows: Tensor) -> Tensor:
         """The text feature of single words (N, 768): the state of the end token behind each."""
         start, end = self.table[START].expand(len(rows), 1, -1), self.table[END].expand(len(rows), 1, -1)
-        return torch.cat([self.text(part)[:, 2] for part in torch.cat([start, rows[:, None], end], 1).split(512)])
+        parts = torch.cat([start, rows[:, None], end], 1).split(512)
+        return torch.cat([self.text(part, torch.full((len(part),), 2))[:, 2] for part in parts])
 
     def word_scale(self) -> float:
         """The norm that the pack gives to a bridged word: the vocabulary's median."""
@@ -144,18 +146,6 @@ def _chances(q: Tensor, k: Tensor) -> Tensor:
     batch, _, width = q.shape
     q, k = (t.view(batch, -1, HEADS, width // HEADS).transpose(1, 2) for t in (q, k))
     return (q @ k.transpose(-1, -2) * (width // HEADS) ** -0.5 + key_bias()).softmax(-1)
-
-
-def _text_encoder(tensors: dict[str, Tensor]) -> TextEncoder:
-    encoder = TextEncoder(len(tensors["rows"]))
-    layer = {n.removeprefix("encoder.layers.0."): t for n, t in tensors.items() if n.startswith("encoder.")}
-    encoder.layer.load_state_dict(layer)
-    encoder.final_layer_norm.load_state_dict(
-        {n.removeprefix("final_layer_norm."): t for n, t in tensors.items() if n.startswith("final_layer_norm.")}
-    )
-    encoder.token_embedding.data.copy_(tensors["rows"])
-    encoder.position_embedding.data.copy_(tensors["embeddings.position_embedding.weight"][: WORDS + 1])
-    return encoder
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class DiffusionConfig:
     snr: float = 5.0  # min-SNR's bound
     contrast: float = 0.05  # weight of CLIP's loss
     temperature: float = 0.07  # of CLIP's loss
+    hide_end: float = 0.6  # share of captions whose end token the UNet does not see
     first: int = 4096  # drawings encoded before the first step
     fresh: int = 8  # further ones a step
     most: int = 60000  # drawings kept
@@ -102,11 +103,16 @@ def loss_of(model: Model, batch, bar: Tensor, config: DiffusionConfig, generator
     timesteps = torch.randint(0, len(bar), (len(latents),), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
     level = bar[timesteps].view(-1, 1, 1, 1)
+    ends = end_columns(rows)
+    rows = rows[:, : int(ends.max()) + 2]  # the longest caption and one empty column
     states = model.words(rows, hidden)
-    predicted = model.unet(level.sqrt() * latents + (1 - level).sqrt() * noise, timesteps, states, key_bias())
+    # The end token knows the whole caption. It is hidden often, so that the words are read and not their summary.
+    shown = torch.rand(len(ends), generator=generator) >= config.hide_end
+    context = states * (shown[:, None] | (torch.arange(rows.shape[1]) != ends[:, None])).unsqueeze(-1)
+    noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
+    predicted = model.unet(noisy, timesteps, context, key_bias(rows.shape[1]))
     snr = level / (1 - level)
     error = ((predicted.float() - noise).square() * (snr.clamp_max(config.snr) / snr)).mean()
-    ends = end_columns(rows)
     told = ends > 1  # the empty caption has no picture of its own
     text = F.normalize(states[torch.arange(len(ends)), ends][told].float(), dim=-1)
     picture = F.normalize(model.head(latents[told]).float(), dim=-1)
@@ -174,7 +180,6 @@ def train(config: DiffusionConfig, out: Path) -> Path:
         share = team.agree(parameters, budget.share)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        model.words.encoder.keep_marks()
         step += 1
         pool.grow(config.fresh // team.size)
         if team.leads:

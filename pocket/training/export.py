@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from ..models import weights
 from ..models.hearing import half_kernel
 from .diffusion import Model
-from .words import TOKENS
+from .words import TOKENS, Words
 
 CREDITS = (
     "The audio encoder was trained on synthesised sounds, and on ESC-10 (folds 1-3) of ESC-50, K. J. Piczak, 'ESC: Dataset "
@@ -24,17 +24,23 @@ def collect(out: Path) -> tuple[dict, dict]:
     """(parts, about) of the runs in `out`."""
     model = Model()
     model.load_state_dict(torch.load(out / "pictures" / "weights.pt", weights_only=True))
-    encoder = model.words.encoder
     cavt = torch.load(out / "sounds" / "weights.pt", weights_only=True)
     name = "patch_embed_v.proj.weight"
     parts = {
         "unet": model.unet.state_dict(),
-        "text": {**encoder.host_state_dict(), "rows": encoder.token_embedding.detach()},
+        "text": text_part(model.words),
         "vae": torch.load(out / "autoencoder" / "weights.pt", weights_only=True),
         "cavt": {**cavt, name: half_kernel(cavt[name])},
     }
     logs = {part: _last(out / part / "log.jsonl") for part in ("autoencoder", "pictures", "sounds")}
     return parts, {"tokens": TOKENS, "licence": "Apache-2.0", "credits": CREDITS, "training": logs}
+
+
+def text_part(words: Words) -> dict:
+    """The text encoder under the host's names, its rows of words, and those of things without a word."""
+    encoder = words.encoder
+    rows = {"rows": encoder.token_embedding.detach(), "hidden": words.hidden.detach()}
+    return {**encoder.host_state_dict(), **rows}
 
 
 def _last(path: Path) -> dict:

@@ -21,7 +21,7 @@ def training_scene(rng: np.random.Generator) -> Scene:
         return random_scene(rng, SHAPES)
     if kind < SHARE_OF_SHAPES + SHARE_OF_UNNAMED:
         return random_scene(rng, list(UNNAMED))
-    return random_scene(rng, list(NAMED), second=0.1, empty=0.08)
+    return random_scene(rng, list(NAMED), second=0.25, empty=0.08)
 
 
 def to_tensor(pictures: np.ndarray) -> Tensor:

@@ -1,7 +1,7 @@
 """Trains the pocket CAVT-MAE: sounds and drawn pictures towards the pocket CLIP's text features, and towards each other.
 
-Real recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given. The run may begin before
-the pictures' has ended, against its last checkpoint; run again, it goes on from there against the final text features.
+Real recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given. The text features are those
+of the pictures' run beside it, else of the weights that came with the pack.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..world.sounds import RATE, synthesise
 from .diffusion import NUMBER, Model
 from .pictures import SHAPES
 from .runs import Average, Budget, Run
-from .words import end_columns, indices
+from .words import Words, end_columns, indices
 
 SECONDS = PERIOD_FRAMES / 100
 CLASSES = [*NAMED, *UNNAMED]
@@ -38,10 +38,12 @@ class SoundConfig:
     """Settings of the run."""
 
     seed: int = 0
-    minutes: float = 5.0  # of one core, as the processor counts them
+    minutes: float = 14.0  # of one core, as the processor counts them
     batch: int = 56  # sounds
     pictures: int = 56  # of the batch's things
     shapes: int = 8  # pictures of random shapes
+    fresh: float = 0.25  # share of pictures that are drawn anew
+    most: int = 400  # drawings of a thing that are kept for the others
     rate: float = 1e-3
     clips: int = 64  # synthetic clips of each thing
     real: float = 0.25  # share of a batch that is recorded, where recordings are given
@@ -94,32 +96,78 @@ def real_clips(folder: Path, folds: tuple[int, ...], frames: int = 480) -> tuple
 
 
 @torch.no_grad()
-def text_features(model: Model, things: list[str]) -> Tensor:
+def text_features(words: Words, things: list[str]) -> Tensor:
     """The pocket CLIP's feature of each thing's bare word, the end token's state behind it, unit vectors (N, 768).
 
     The bare word, as in the paper's label prompts: it is what the bridge from features to words starts from.
     """
     rows = torch.tensor([indices(word_of(thing)) for thing in things])
-    states = model.words(rows, torch.tensor([NUMBER.get(thing, 0) for thing in things]))
+    states = words(rows, torch.tensor([NUMBER.get(thing, 0) for thing in things]))
     return F.normalize(states[torch.arange(len(things)), end_columns(rows)].float(), dim=-1)
 
 
 def augment(fbank: Tensor, rng: np.random.Generator) -> Tensor:
-    """Another level, another start, a little noise, and now and then a quiet band; (B, 256, 128) float."""
-    shift = torch.from_numpy(rng.normal(0, 0.35, (len(fbank), 1, 1)).astype(np.float32))
-    rolled = torch.stack(
-        [f.roll(int(r), 0) for f, r in zip(fbank, rng.integers(0, PERIOD_FRAMES, len(fbank)), strict=True)]
-    )
+    """Spectrograms (B, 256, 128) of another take: speed, pitch, level, start, microphone and noise differ, and now and then
+    a band or a moment is lost."""
+    count, frames, bands = fbank.shape
+
+    def normal(spread: float) -> Tensor:
+        return torch.from_numpy(rng.normal(0, spread, count).astype(np.float32))
+
+    warp = torch.zeros(count, 2, 3)  # of (band, frame) in -1..1
+    warp[:, 0, 0], warp[:, 0, 2] = normal(0.02).exp(), normal(0.02)
+    warp[:, 1, 1] = normal(0.08).exp().clamp_max(1.0)
+    grid = F.affine_grid(warp, [count, 1, frames, bands], align_corners=False)
+    taken = F.grid_sample(fbank[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+    starts = rng.integers(0, frames, count)
+    taken = torch.stack([one.roll(int(start), 0) for one, start in zip(taken, starts, strict=True)])
     noise = torch.from_numpy(rng.random(fbank.shape, dtype=np.float32) * rng.random() / 10)
-    return rolled + shift + noise
+    taken += noise + normal(0.35).view(-1, 1, 1) + normal(0.15).view(-1, 1, 1) * torch.linspace(-1, 1, bands)
+    lost = _strips(count, frames, 32, rng)[:, :, None] | _strips(count, bands, 12, rng)[:, None]
+    return torch.where(lost, taken.mean((1, 2), keepdim=True), taken)
+
+
+def _strips(count: int, length: int, widest: int, rng: np.random.Generator) -> Tensor:
+    """In two of five rows of (count, length) a strip that is True."""
+    first = rng.integers(0, length - widest, (count, 1))
+    width = rng.integers(0, widest, (count, 1)) * (rng.random((count, 1)) < 0.4)
+    place = np.arange(length)
+    return torch.from_numpy((place >= first) & (place < first + width))
+
+
+def picture_of(thing: str, rng: np.random.Generator) -> Tensor:
+    """A drawing of a thing (3, 112, 112) in 0..255."""
+    drawn = torch.from_numpy(draw(random_scene(rng, [thing]))[0]).permute(2, 0, 1).float()
+    return F.interpolate(drawn[None], size=(HALF, HALF), mode="bilinear", antialias=True)[0]
+
+
+def as_input(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in 0..255, ImageNet-normalised."""
+    return (pictures.float() / 255 - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1)
 
 
 def picture_batch(things: list[str], rng: np.random.Generator) -> Tensor:
-    """Drawings of things (B, 3, 112, 112), ImageNet-normalised."""
-    drawn = np.stack([draw(random_scene(rng, [thing]))[0] for thing in things])
-    pixels = torch.from_numpy(drawn).float() / 255
-    pixels = ((pixels - MEAN) / STD).permute(0, 3, 1, 2)
-    return F.interpolate(pixels, size=(HALF, HALF), mode="bilinear", antialias=True)
+    """Fresh drawings of things (B, 3, 112, 112), ImageNet-normalised."""
+    return as_input(torch.stack([picture_of(thing, rng) for thing in things]))
+
+
+class Gallery:
+    """Drawings of each thing, some fresh in every batch and the others from before: drawing costs more than training."""
+
+    def __init__(self, things: list[str], config: SoundConfig):
+        self.things, self.config = things, config
+        self.kept: list[list[Tensor]] = [[] for _ in things]
+
+    def batch(self, classes: list[int], rng: np.random.Generator) -> Tensor:
+        """One picture of each class (B, 3, 112, 112), ImageNet-normalised."""
+        return as_input(torch.stack([self._one(label, rng) for label in classes]))
+
+    def _one(self, label: int, rng: np.random.Generator) -> Tensor:
+        kept = self.kept[label]
+        if not kept or (len(kept) < self.config.most and rng.random() < self.config.fresh):
+            kept.append(picture_of(self.things[label], rng).round().byte())
+            return kept[-1]
+        return kept[rng.integers(len(kept))]
 
 
 class Hearing(nn.Module):
@@ -141,21 +189,34 @@ class Hearing(nn.Module):
         return tensors
 
 
+def run_name(folds: tuple[int, ...]) -> str:
+    """The folder of a run: `sounds`, or for less than all three folds a name that says so."""
+    return "sounds" if folds == (1, 2, 3) else "sounds_folds_" + "_".join(map(str, folds))
+
+
 def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Path:
-    """Train, from what a former run reached where there is one. Returns the file of the averaged weights."""
-    run = Run(out, "sounds", config)
+    """Train or go on. Returns the file of the averaged weights."""
+    run = Run(out, run_name(config.folds), config)
     torch.manual_seed(config.seed)
-    targets = _targets(out)
+    targets = text_features(_words(out), CLASSES + SHAPES)
     fbank, labels = synthetic_clips(config, out)
     real = real_clips(recordings, config.folds) if recordings else None
-    model = Hearing()
-    start = run.folder / "model.pt"
-    if start.is_file():
-        model.load_state_dict(torch.load(start, weights_only=True))
-    average = Average(model, decay=0.99)
+    model, gallery = Hearing(), Gallery(CLASSES + SHAPES, config)
+    average = Average(model, decay=0.995)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=config.rate, weight_decay=0.02, betas=(0.9, 0.99), fused=True)
-    budget, step = Budget(config.minutes, clock=time.process_time), 0
+    state, step, parts = run.load(), 0, {}
+    if state:
+        model.load_state_dict(state["model"])
+        average.module.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step = state["step"]
+    budget = Budget(config.minutes, state["spent"] if state else 0.0, clock=time.process_time)
+
+    def checkpoint(now: bool = False) -> None:
+        tensors = {"model": model.state_dict(), "average": average.module.state_dict()}
+        run.save(now, **tensors, optimiser=optimiser.state_dict(), step=step, spent=budget.spent)
+
     while budget.share < 1:
         rng = np.random.default_rng((config.seed, 4, step))
         optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step, warm_up=40, flat=0.4, last=0.02)
@@ -164,8 +225,7 @@ def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Pat
         seen = torch.cat([classes[: config.pictures], len(CLASSES) + torch.from_numpy(shapes)])
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             a = encode_period(model.towers, augment(clips, rng))
-            pictures = picture_batch([(CLASSES + SHAPES)[i] for i in seen.tolist()], rng)
-            v = encode_half(model.towers, pictures, model.kernel)
+            v = encode_half(model.towers, gallery.batch(seen.tolist(), rng), model.kernel)
         loss, parts = _loss(a, v, classes, seen, targets, config)
         optimiser.zero_grad()
         loss.backward()
@@ -174,21 +234,22 @@ def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Pat
         step += 1
         average.update(model, step)
         run.log(step=step, minutes=budget.spent / 60, **parts)
+        checkpoint()
+    checkpoint(True)
     run.log(True, step=step, minutes=budget.spent / 60, **parts)
-    torch.save(average.module.state_dict(), run.folder / "model.pt")
     path = run.folder / "weights.pt"
     torch.save(average.module.state(), path)
     return path
 
 
-def _targets(out: Path) -> Tensor:
-    """Text features of all classes and shapes (N, 768), of the finished pictures' run or of its last checkpoint."""
-    model, final = Model(), out / "pictures" / "weights.pt"
-    if final.is_file():
-        model.load_state_dict(torch.load(final, weights_only=True))
-    else:
-        model.load_state_dict(torch.load(out / "pictures" / "state.pt", weights_only=True)["average"])
-    return text_features(model, CLASSES + SHAPES)
+def _words(out: Path) -> Words:
+    """Those of the pictures' run in `out`, else those that came with the pack."""
+    trained = out / "pictures" / "weights.pt"
+    if not trained.is_file():
+        return Words.shipped()
+    model = Model()
+    model.load_state_dict(torch.load(trained, weights_only=True))
+    return model.words
 
 
 def _clips(fbank: Tensor, labels: Tensor, real, config: SoundConfig, rng) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..models import weights
 from ..models.text import WIDTH, WORDS, TextEncoder
 from ..world.captions import END, FILLERS, SLOT_ID, START, token_ids, vocabulary
 from ..world.names import COLOURS, NAMED, PLACES, SIDES, SIZES, STYLES, UNNAMED
@@ -49,9 +50,17 @@ class Words(nn.Module):
         self.encoder = TextEncoder(len(TOKENS))
         self.hidden = nn.Parameter(torch.randn(len(HIDDEN), WIDTH) * 0.03)
 
+    @classmethod
+    def shipped(cls) -> Words:
+        """Those of the weights that came with the pack."""
+        words, (parts, _) = cls(), weights.load()
+        words.encoder = TextEncoder.from_host_state_dict(parts["text"])
+        words.hidden.data.copy_(parts["text"]["hidden"])
+        return words
+
     def forward(self, rows: Tensor, hidden: Tensor) -> Tensor:
         """Row indices (B, L) with -1 for slots, whose content is the hidden thing's number (B,) -> states (B, L, 768)."""
         slot = (rows == -1).unsqueeze(-1)
         embedded = self.encoder.token_embedding[rows.clamp_min(0)]
         embedded = torch.where(slot, self.hidden[hidden].unsqueeze(1), embedded)
-        return self.encoder(embedded)
+        return self.encoder(embedded, end_columns(rows))

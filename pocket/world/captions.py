@@ -44,17 +44,17 @@ def _caption(scene: Scene, rng: np.random.Generator) -> str:
     place = PLACES[scene.place] if rng.random() < 0.65 else None
     noun, end = _style(scene, rng)
     if scene.thing is None:
-        return f"{noun} of {PLACES[scene.place][1]}{end}"
+        return f"{noun}{PLACES[scene.place][1]}{end}"
     told = _thing(scene.thing, scene.colour, scene, rng)
     if scene.second is not None:
         told += f" and {_thing(scene.second, scene.second_colour, None, rng)}"
     elif rng.random() < 0.12:
         told += " on the left" if scene.x < 0.5 else " on the right"
     if place is None:
-        return f"{noun} of {told}{end}"
+        return f"{noun}{told}{end}"
     if rng.random() < 0.25:
-        return f"{noun} of {place[1]} with {told}{end}"
-    return f"{noun} of {told} {place[0]}{end}"
+        return f"{noun}{place[1]} with {told}{end}"
+    return f"{noun}{told} {place[0]}{end}"
 
 
 def _style(scene: Scene, rng) -> tuple[str, str]:
@@ -62,10 +62,10 @@ def _style(scene: Scene, rng) -> tuple[str, str]:
     noun = STYLES[scene.style]
     kind = rng.random()
     if kind < 0.6:
-        return f"a {noun}", ""
+        return f"a {noun} of ", ""
     if kind < 0.75:
-        return "a picture", f" in the style of a {noun}"
-    return "a picture", ""
+        return ("a picture of ", "")[kind < 0.65], f" in the style of a {noun}"
+    return ("a picture of ", "")[kind < 0.88], ""
 
 
 def _thing(thing: str, colour: str, scene: Scene | None, rng) -> str:

@@ -21,6 +21,7 @@ from aai_pack.pocket.models.autoencoder import Autoencoder
 from aai_pack.pocket.models.hearing import half_kernel
 from aai_pack.pocket.models.text import WORDS, key_bias
 from aai_pack.pocket.training.diffusion import Model
+from aai_pack.pocket.training.export import text_part
 from aai_pack.pocket.training.sounds import Hearing
 from aai_pack.pocket.training.words import TOKENS, indices
 
@@ -37,13 +38,11 @@ def trained():
         for parameter in module.parameters():
             if not parameter.abs().sum():
                 parameter.data += 0.03 * torch.randn_like(parameter)
-    model.words.encoder.keep_marks()
     cavt = hearing.state()
     cavt["patch_embed_v.proj.weight"] = half_kernel(cavt["patch_embed_v.proj.weight"])
-    encoder = model.words.encoder
     parts = {
         "unet": model.unet.state_dict(),
-        "text": {**encoder.host_state_dict(), "rows": encoder.token_embedding.detach()},
+        "text": text_part(model.words),
         "vae": autoencoder.state_dict(),
         "cavt": cavt,
     }

@@ -11,7 +11,7 @@ from aai_pack.pocket.models.unet import UNet
 from aai_pack.pocket.training import diffusion
 from aai_pack.pocket.training.autoencoder import AutoencoderConfig
 from aai_pack.pocket.training.autoencoder import train as train_autoencoder
-from aai_pack.pocket.training.words import TOKENS, Words, indices
+from aai_pack.pocket.training.words import TOKENS, Words, end_columns, indices
 
 
 def shaken(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -25,40 +25,38 @@ def shaken(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def words():
     torch.manual_seed(0)
-    found = shaken(Words())
-    found.encoder.keep_marks()
-    return found
+    return shaken(Words())
 
 
 def whole(words, rows: torch.Tensor) -> torch.Tensor:
-    """All 77 columns, computed one by one."""
+    """All 77 columns, computed one by one, and emptied behind the first end token as the host does it."""
     encoder = words.encoder
-    embedded = encoder.token_embedding[rows]
-    embedded = torch.cat([embedded, embedded[:, -1:].expand(-1, text.PADS - 1, -1)], dim=1)
-    positions = encoder.host_state_dict()["embeddings.position_embedding.weight"]
-    return encoder.final_layer_norm(encoder.layer(embedded + positions))
+    rows = torch.nn.functional.pad(rows, (0, text.LENGTH - rows.shape[1]), value=1)
+    states = encoder.token_embedding[rows] + encoder.host_state_dict()["embeddings.position_embedding.weight"]
+    states = encoder.final_layer_norm(encoder.layer(states))
+    return states * (torch.arange(text.LENGTH) <= end_columns(rows)[:, None]).unsqueeze(-1)
 
 
 @torch.no_grad()
-def test_the_padding_is_one_state_whatever_the_prompt_is(words):
+def test_a_prompt_is_its_words_and_its_end(words):
     rows = torch.tensor([indices("a photo of a red dog on a beach"), indices(""), indices("a sketch of a bell")])
-    states = whole(words, rows)
-    pads = states[:, text.WORDS :]
-    assert torch.equal(pads, pads[:1, :1].expand_as(pads))
-    short = words(rows, torch.zeros(3, dtype=torch.long))
-    assert torch.allclose(short[:, : text.WORDS], states[:, : text.WORDS], atol=1e-4)
-    assert torch.allclose(short[:, -1], pads[:, 0], atol=1e-4)
+    states, short = whole(words, rows), words(rows, torch.zeros(3, dtype=torch.long))
+    assert torch.allclose(short, states[:, : short.shape[1]], atol=1e-5)
+    for one, end in zip(short, end_columns(rows).tolist(), strict=True):
+        assert not one[end + 1 :].any() and bool(one[: end + 1].any(1).all())
 
 
 @torch.no_grad()
-def test_one_padding_column_counts_as_all_of_them(words):
+def test_one_empty_column_counts_as_all_of_them(words):
     torch.manual_seed(1)
     unet = shaken(UNet())
     rows = torch.tensor([indices("a photo of a red dog on a beach")])
     x, timestep = torch.randn(1, 4, 16, 16), torch.tensor([500])
     long = unet(x, timestep, whole(words, rows))
-    short = unet(x, timestep, words(rows, torch.zeros(1, dtype=torch.long)), text.key_bias())
-    assert torch.allclose(short, long, atol=1e-4 * float(long.abs().max()))
+    for columns in (int(end_columns(rows)) + 2, rows.shape[1]):
+        states = words(rows[:, :columns], torch.zeros(1, dtype=torch.long))
+        short = unet(x, timestep, states, text.key_bias(columns))
+        assert torch.allclose(short, long, atol=1e-4 * float(long.abs().max()))
 
 
 @torch.no_grad()
@@ -91,7 +89,7 @@ def test_the_table_of_words_shares_rows_between_synonyms(words):
     assert torch.equal(table[ids["puppy"][0]], table[ids["dog"][0]])
     assert torch.equal(table, vocabulary.table(rows, TOKENS))
     others = table[[n for n in range(1000, 1200) if n not in TOKENS]]
-    assert others.std(0).mean() > 0 and not others[:, [text.PAD_AXIS, text.START_AXIS]].any()
+    assert others.std(0).mean() > 0
 
 
 def parts() -> dict:
