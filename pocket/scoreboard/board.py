@@ -17,9 +17,9 @@ from ..models.judge import Judge
 from ..training.judge import JudgeConfig, accuracy, judge_name
 from ..training.judge import train as train_judge
 from .artist import Artist
-from .rows import ROWS, Exam
-
-COLUMNS = ["row", "figure", "95 %", "n", "goal", "plain word", "random token", "chance"]
+from .exam import Exam
+from .figures import Row, wilson
+from .rows import ROWS
 
 
 def load_judge(runs: Path, seed: int = 0) -> Judge:
@@ -35,36 +35,54 @@ def load_judge(runs: Path, seed: int = 0) -> Judge:
     return judge.eval()
 
 
-def examine(runs: Path, repeats: int = 12, recordings: Path | None = None, path: Path = weights.PATH) -> Exam:
-    """The exam of a file of weights."""
-    parts, about = weights.load(path)
+def examine(
+    runs: Path, repeats: int = 12, recordings: Path | None = None, second: bool = False, kind: type[Exam] = Exam
+) -> Exam:
+    """The exam of the shipped weights; `second` asks for the second judge too, `kind` may know more of the examined."""
+    parts, about = weights.load()
     name = "patch_embed_v.proj.weight"
     parts["cavt"][name] = hearing.full_kernel(parts["cavt"][name])
     artist = Artist(parts, about)
-    second = load_judge(runs, 1) if (runs / judge_name(1)).is_dir() else None
-    return Exam(
-        artist, CAVTMAE.from_state_dict(parts["cavt"]), artist.bridge(), load_judge(runs), second, repeats, recordings
-    )
+    other = load_judge(runs, 1) if second else None
+    towers = CAVTMAE.from_state_dict(parts["cavt"])
+    return kind(artist, towers, artist.bridge(), load_judge(runs), other, repeats, recordings, runs)
 
 
-def run(exam: Exam, sheets: Path | None = None, only: str = "") -> list[list[str]]:
-    """The rows as cells; a sheet of each into the folder `sheets`; `only` names some measures, with commas between."""
-    right = accuracy(exam.judge)
-    lines = [
-        [f"the judge on drawings: {head}", f"{value:.3f}", "", "1000", "0.98", "", "", ""]
-        for head, value in right.items()
-    ]
-    for measure in ROWS:
+def run(exam: Exam, sheets: Path | None = None, only: str = "", measures=ROWS, done=None) -> list[list[str]]:
+    """The rows as cells; a sheet of each into the folder `sheets`; `only` names some measures, with commas between.
+
+    `done(cells)` is told of each row when it is known.
+    """
+    lines = []
+
+    def add(row: Row) -> None:
+        lines.append(row.cells())
+        if done is not None:
+            done(row.cells())
+
+    for row in witnesses(exam):
+        add(row)
+    for measure in measures:
         if only and measure.__name__ not in only.split(","):
             continue
         started = time.monotonic()
         for number, row in enumerate(measure(exam)):
-            lines.append(row.cells())
-            print("  ".join(row.cells()), flush=True)
+            add(row)
             if sheets is not None and row.sheet is not None:
                 _save(row.sheet, sheets / f"{measure.__name__}_{number}.png")
         print(f"({measure.__name__}: {time.monotonic() - started:.0f} s)", flush=True)
     return lines
+
+
+def witnesses(exam: Exam) -> list[Row]:
+    """How far the judges themselves can be trusted, on held-out drawings."""
+    judges = {"the judge": exam.judge} | ({"the second judge": exam.second_judge} if exam.second_judge else {})
+    rows = []
+    for name, judge in judges.items():
+        for head, value in accuracy(judge).items():
+            right = round(1000 * value)
+            rows.append(Row(f"{name} on drawings: {head}", value, wilson(right, 1000), 1000, "0.98", digits=3))
+    return rows
 
 
 def _save(sheet: tuple[np.ndarray, list[str]], path: Path, most: int = 72) -> None:
