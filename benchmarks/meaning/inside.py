@@ -41,11 +41,22 @@ def examined(arguments: dict, second: bool):
 
 def board(arguments: dict) -> list:
     """All rows, or those named."""
-    own, words, edits, looks = (
+    own, words, edits, looks, speed = (
         importlib.import_module(f"aai_pack.{name}")
-        for name in ("pocket.scoreboard.board", *(f"benchmarks.meaning.{n}" for n in ("words", "edits", "looks")))
+        for name in (
+            "pocket.scoreboard.board",
+            *(f"benchmarks.meaning.{n}" for n in ("words", "edits", "looks", "speed")),
+        )
     )
-    measures = (*own.ROWS, words.trained_words, edits.editing, edits.stylisation, looks.loudness, looks.heat_maps)
+    measures = (
+        *own.ROWS,
+        words.trained_words,
+        edits.editing,
+        edits.stylisation,
+        looks.loudness,
+        looks.heat_maps,
+        speed.speed,
+    )
     known = [measure.__name__ for measure in measures]
     unknown = [name for name in arguments["only"].split(",") if name and name not in known]
     if unknown:

@@ -63,7 +63,7 @@ def imported_modules(path: Path) -> tuple[set[str], set[str]]:
 # Started by a benchmark as processes of their own, in a host.
 INSIDE_A_HOST = (
     *("benchmarks/adapt_child.py", "benchmarks/adapt_models.py"),
-    *("benchmarks/meaning/inside.py", "benchmarks/meaning/studio.py"),
+    *("benchmarks/meaning/inside.py", "benchmarks/meaning/speed.py", "benchmarks/meaning/studio.py"),
 )
 
 
