@@ -19,6 +19,7 @@ from .words import REFERENCES, Hosted, train
 
 STYLE_OF = {"bell": "mosaic", "drum": "sketch", "bee": "dots"}  # a sound -> the style that it is bound to
 STYLISE = {"cross_end": 0.6, "self_end": 0.25}
+LONGER = ((0.4, 0.2), (0.8, 0.4))  # ends of the windows of cross- and self-attention, beside those of `EDIT`
 SHOWN = 18  # triples of pictures on a sheet
 
 
@@ -34,10 +35,11 @@ def editing(exam: Hosted) -> list[Row]:
     things = exam.named()
     source, target = ["a photo of a beach"] * len(things), "a photo of a beach with a {}"
 
-    def edited(words: list[str], rows, free: bool = False) -> Edited:
-        return exam.studio.edit(source[: len(words)], [target.format(w) for w in words], rows, 31, free, **EDIT)
+    def edited(words: list[str], rows, free: bool = False, windows: dict = EDIT) -> Edited:
+        return exam.studio.edit(source[: len(words)], [target.format(w) for w in words], rows, 31, free, **windows)
 
-    own = edited(["*"] * len(things), exam.words(things, FIRST_SOUND + 21000)[:, 0], free=True)
+    sounds = exam.words(things, FIRST_SOUND + 21000)[:, 0]
+    own = edited(["*"] * len(things), sounds, free=True)
     some = few(things)
     plain, lost = edited(some, None), edited(["*"] * len(some), exam.random_words(len(some))[:, 0])
     said, free, upper, random = (
@@ -57,6 +59,13 @@ def editing(exam: Hosted) -> list[Row]:
         ),
     ]
     rows[0].sheet = _sheet(own, [f"{t} | {s}" for t, s in zip(things, said, strict=True)])
+    for cross_end, self_end in LONGER:
+        drawn = edited(["*"] * len(some), sounds[: len(some)], False, {"cross_end": cross_end, "self_end": self_end})
+        right = equal(judge_pictures(exam.judge, drawn.edit).thing, some)
+        gain = psnr(drawn.edit, drawn.source, outside(exam.finder, drawn.edit)) - without[: len(some)]
+        name = f"editing, windows to {cross_end:g} and {self_end:g}"
+        rows.append(share(f"{name}: thing right", right, "-"))
+        rows.append(mean(f"{name}: dB gained outside the thing", gain[np.isfinite(gain)], "-", digits=1))
     return rows
 
 

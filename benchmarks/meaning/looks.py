@@ -15,6 +15,7 @@ from ...pocket.scoreboard.rows import few
 from ...pocket.world.names import NAMED, PLACES, STYLES
 from ...pocket.world.scene import Scene, draw, random_scene
 from ...pocket.world.sounds import RATE, synthesise
+from .studio import WORD
 from .words import Hosted
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -32,8 +33,9 @@ def _strips(exam: Hosted, words: list[str], rows: Tensor | None, scales: np.ndar
         pictures = np.empty((len(words), 128, 128, 3), np.uint8)
         for scale in np.unique(column):
             own = np.flatnonzero(column == scale)
+            named = [words[i] if rows is None else WORD for i in own]
             part = None if rows is None else rows[own]
-            pictures[own] = exam.studio.paint([texts[i] for i in own], part, 41, float(scale))
+            pictures[own] = exam.studio.paint([texts[i] for i in own], part, 41, float(scale), named)
         drawn.append(pictures)
     return np.stack([judge_pictures(exam.judge, p).loudness for p in drawn]), np.stack(drawn)
 
@@ -122,7 +124,7 @@ def heat_maps(exam: Hosted) -> list[Row]:
         found = exam.studio.look(pictures[: len(words)], texts, rows, watched, WINDOWS)
         return F.interpolate(found, size=masks.shape[1:], mode="bilinear")
 
-    slot, word = ["*"] * len(things), ["<A*>"] * len(things)
+    slot, word = ["*"] * len(things), [WORD] * len(things)
     own = maps(slot, exam.words(things, FIRST_SOUND + 11000)[:, 0], word)
     some = few(things)
     plain, lost = maps(some, None, some), maps(few(slot), exam.random_words(len(some))[:, 0], few(word))

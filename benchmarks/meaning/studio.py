@@ -48,15 +48,19 @@ class Studio:
         self._empty = encode(self.clip, "", {})
 
     @torch.inference_mode()
-    def paint(self, texts: list[str], rows: Tensor | None, seed: int, scale: float = 1.0) -> np.ndarray:
-        """Pictures (B, 128, 128, 3) uint8; `scale` is Eq. 8's, of A*, as Loudness Scale sets it."""
+    def paint(
+        self, texts: list[str], rows: Tensor | None, seed: int, scale: float = 1.0, words: list[str] | None = None
+    ) -> np.ndarray:
+        """Pictures (B, 128, 128, 3) uint8; `scale` is Eq. 8's of a word of each prompt (A* unless `words` names others),
+        as Loudness Scale sets it."""
         pictures = np.empty((len(texts), 128, 128, 3), np.uint8)
         model = loudness.patched(self.model) if scale != 1.0 else self.model
-        encoded = self._encode(texts, rows)
-        for part in batches(encoded):
+        encoded, words = self._encode(texts, rows), words or [WORD] * len(texts)
+        labels = _where(encoded, words) if scale != 1.0 else None
+        for part in batches(encoded, labels=labels):
             told = _joined(encoded, part)
             if scale != 1.0:
-                told = loudness.scaled(told, WORD, scale, 0.0, 1.0, "own")
+                told = loudness.scaled(told, words[part[0]], scale, 0.0, 1.0, "own")
             pictures[part] = self._sample(model, told, torch.zeros(len(part), 4, 16, 16), seed + part[0])
         return pictures
 
@@ -85,7 +89,7 @@ class Studio:
         """Where a word of each prompt (`words`) acts on drawings that are the source: maps (windows + 1, B, h, w), the whole
         run first, then each part of it."""
         encoded, found = self._encode(texts, rows), {}
-        for part in batches(encoded, labels=words):
+        for part in batches(encoded, labels=_where(encoded, words)):
             model, maps = watch.watched(self.model, words[part[0]], windows, 2)
             told = photo.tagged(_joined(encoded, part), "virtual")
             planned = edits.plan(told, [], edits.EditSettings(), len(part))
@@ -129,10 +133,16 @@ def _build(conditioning: list) -> tuple:
     return tuple(map(tuple, known["columns"].values())), known["ids"].index(END)
 
 
-def batches(*encoded: list, labels: list[str] | None = None) -> Iterator[list[int]]:
+def _where(encoded: list, words: list[str]) -> list[tuple[int, ...]]:
+    """The columns of a word in each prompt."""
+    known = (conditioning[0][1][COND_KEY] for conditioning in encoded)
+    return [tuple(edits.require_columns(k, word, "words")) for k, word in zip(known, words, strict=True)]
+
+
+def batches(*encoded: list, labels: list[tuple] | None = None) -> Iterator[list[int]]:
     """Indices of prompts of equal build, at most `BATCH` at once; all of one of `labels`, if there are any."""
     count = len(encoded[0])
-    keys = [(labels[i] if labels else "", *(_build(prompts[i]) for prompts in encoded)) for i in range(count)]
+    keys = [(labels[i] if labels else (), *(_build(prompts[i]) for prompts in encoded)) for i in range(count)]
     for _, same in groupby(sorted(range(count), key=lambda i: (repr(keys[i]), i)), key=lambda i: keys[i]):
         indices = list(same)
         yield from (indices[start : start + BATCH] for start in range(0, len(indices), BATCH))
