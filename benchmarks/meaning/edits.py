@@ -24,8 +24,8 @@ SHOWN = 18  # triples of pictures on a sheet
 
 
 def _sheet(drawn: Edited, captions: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Evenly spaced triples: source, edit, the edit's prompt without injection."""
-    chosen = np.unique(np.linspace(0, len(captions) - 1, SHOWN).astype(int))
+    """Triples of pictures: source, edit, the edit's prompt without injection."""
+    chosen = np.random.default_rng(0).permutation(len(captions))[:SHOWN]
     pictures = np.stack([p[i] for i in chosen for p in (drawn.source, drawn.edit, drawn.free)])
     return pictures, [text for i in chosen for text in ("source", captions[i], "without injection")]
 
@@ -58,7 +58,7 @@ def editing(exam: Hosted) -> list[Row]:
             "how well the thing is found for that, IoU on drawings", overlap(exam.finder), (float("nan"),) * 2, 500, "-"
         ),
     ]
-    rows[0].sheet = _sheet(own, [f"{t} | {s}" for t, s in zip(things, said, strict=True)])
+    rows[0].sheet, rows[0].together = _sheet(own, [f"{t} | {s}" for t, s in zip(things, said, strict=True)]), 9
     for cross_end, self_end in LONGER:
         drawn = edited(["*"] * len(some), sounds[: len(some)], False, {"cross_end": cross_end, "self_end": self_end})
         right = equal(judge_pictures(exam.judge, drawn.edit).thing, some)
@@ -124,5 +124,5 @@ def stylisation(exam: Hosted) -> list[Row]:
         ),
         share("the same, the thing is still there", equal(verdict.thing, things), "-"),
     ]
-    rows[0].sheet = _sheet(own, [f"{s} | {v}" for s, v in zip(styles, verdict.style, strict=True)])
+    rows[0].sheet, rows[0].together = _sheet(own, [f"{s} | {v}" for s, v in zip(styles, verdict.style, strict=True)]), 9
     return rows

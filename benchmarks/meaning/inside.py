@@ -61,9 +61,10 @@ def board(arguments: dict) -> list:
     unknown = [name for name in arguments["only"].split(",") if name and name not in known]
     if unknown:
         raise SystemExit(f"There are no rows {', '.join(unknown)}. There are {', '.join(known)}.")
-    sheets = arguments["sheets"] and Path(arguments["sheets"])
     exam = examined(arguments, second=arguments["repeats"] >= 12)
-    return own.run(exam, sheets, arguments["only"], measures, lambda cells: print("  ".join(cells), flush=True))
+    return own.run(
+        exam, Path(arguments["sheets"]), arguments["only"], measures, lambda cells: print("  ".join(cells), flush=True)
+    )
 
 
 def figures(arguments: dict) -> list:

@@ -75,6 +75,7 @@ def loudness(exam: Hosted) -> list[Row]:
         np.concatenate([strip[:, i] for i in range(len(NAMED))]),
         [f"{thing} x {scale:g}" for thing in NAMED for scale in SCALES],
     )
+    found[0].together = len(SCALES)
     return found + louder_sounds(exam, rows[: len(NAMED)])
 
 
@@ -104,6 +105,7 @@ def louder_sounds(exam: Hosted, rows: Tensor) -> list[Row]:
         np.concatenate([np.concatenate([pairs[k::2, i] for k in (0, 1)]) for i in range(len(NAMED))]),
         [f"{thing} {kind} {level:g}" for thing in NAMED for kind in ("drawn", "painted") for level in LEVELS],
     )
+    row.together = len(LEVELS)
     means = spearman(truth.mean(1), levels.mean(1))
     return [row, _one("the same, of the mean over things", means, "-")]
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from devtools.cache import cache_root
@@ -16,17 +17,16 @@ from devtools.server import Workspace
 INSIDE = Path(__file__).with_name("inside.py")
 
 
-def start(version: str, command: str, sheets: Path | None = None) -> list:
-    """The result of one command; raises `DevError` with the end of its output."""
+def start(version: str, command: str, sheets: Path) -> list:
+    """The result of one command, whose pictures go into the folder `sheets`; raises `DevError` with the end of its output."""
     host = ensure_host(version, development=True)
     runs = Path(os.environ.get("AAI_POCKET_RUNS") or cache_root() / "pocket_runs")
-    sheets = sheets or (Path(os.environ["AAI_SHEETS"]) if os.environ.get("AAI_SHEETS") else None)
     recordings = os.environ.get("AAI_RECORDINGS")
     if recordings and not Path(recordings).is_dir():
         raise DevError(f"AAI_RECORDINGS names {recordings}, which is no folder. Name the folder of ESC-10's classes.")
     arguments = {
         "runs": str(runs.resolve()),
-        "sheets": sheets and str(sheets.resolve()),
+        "sheets": str(sheets.resolve()),
         "recordings": recordings and str(Path(recordings).resolve()),
         "repeats": int(os.environ.get("AAI_REPEATS", 12)),
         "only": os.environ.get("AAI_ROWS", ""),
@@ -41,8 +41,6 @@ def start(version: str, command: str, sheets: Path | None = None) -> list:
 
 
 def _listen(process: subprocess.Popen) -> list:
-    import threading
-
     errors: list[str] = []
     reader = threading.Thread(target=lambda: errors.extend(process.stderr), daemon=True)
     reader.start()

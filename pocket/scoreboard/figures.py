@@ -22,6 +22,7 @@ class Row:
     chance: str = "-"
     digits: int = 2
     sheet: tuple[np.ndarray, list[str]] | None = field(default=None, repr=False)  # pictures and what the judge said
+    together: int = 0  # so many pictures of the sheet belong into one line, in their order; 0: none do
 
     def cells(self) -> list[str]:
         low, high = self.interval

@@ -171,6 +171,7 @@ def retrieval(exam: Exam) -> list[Row]:
             library.pictures[np.concatenate([near[i] for i in shown])],
             [f"sound of {things[i]} | {library.things[j]}" for i in shown for j in near[i]],
         )
+        row.together = 10
         rows.append(row)
     return rows
 
