@@ -39,4 +39,4 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _brightness(pictures: np.ndarray) -> Tensor:
     weights = torch.tensor([0.299, 0.587, 0.114])
-    return (torch.from_numpy(np.ascontiguousarray(pictures)).float() / 255 @ weights)[:, None]
+    return (torch.from_numpy(pictures.astype(np.float32)) / 255 @ weights)[:, None]
