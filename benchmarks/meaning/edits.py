@@ -69,7 +69,7 @@ def editing(exam: Hosted) -> list[Row]:
     return rows
 
 
-def style_words(exam: Hosted, each: int = 2) -> list[tuple[str, torch.Tensor]]:
+def style_words(exam: Hosted, each: int) -> list[tuple[str, torch.Tensor]]:
     """(style, word (768,)): `each` sounds bound to each style by five pictures of different things in it."""
     learned = []
     for number, (thing, style) in enumerate(STYLE_OF.items()):
@@ -84,7 +84,7 @@ def style_words(exam: Hosted, each: int = 2) -> list[tuple[str, torch.Tensor]]:
 
 def stylisation(exam: Hosted) -> list[Row]:
     """ "in the style of A*": is the style there, and does the composition stay?"""
-    learned, rng = style_words(exam), np.random.default_rng(78)
+    learned, rng = style_words(exam, 2 if exam.repeats >= 6 else 1), np.random.default_rng(78)
     things = exam.named()
     words = [learned[i % len(learned)] for i in range(len(things))]
     scenes = [random_scene(rng, [thing]) for thing in things]

@@ -91,7 +91,9 @@ def louder_sounds(exam: Hosted, rows: Tensor) -> list[Row]:
         for k, wave in enumerate(waves.values()):
             audio = {"waveform": wave, "sample_rate": RATE}
             scales[k, i] = host_loudness.scale_of(audio, None, "relative", float(middle), 1.0)
-    levels, pictures = _strips(exam, ["*"] * len(NAMED), rows, scales.round(2))
+    levels, pictures = _strips(
+        exam, ["*"] * len(NAMED), rows, (scales * 20).round() / 20
+    )  # equal scales are drawn at once
     drawn = np.stack([[draw(Scene(thing=t, loudness=level, seed=7))[0] for t in NAMED] for level in LEVELS])
     truth = np.stack([judge_pictures(exam.judge, column).loudness for column in drawn])
     row = mean(
