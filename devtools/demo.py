@@ -6,9 +6,10 @@ import argparse
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
-from . import on_pocket, page, workflows
+from . import on_pocket, page, story, strips, workflows
 from .client import Client, Run
 from .hosts import ensure_host, ensure_recordings
 from .report import DevError, say, step
@@ -48,26 +49,43 @@ def run_example(client: Client, name: str, prompt: dict, folder: Path) -> dict:
     losses = [loss for shown in run.outputs.values() for series in shown.get("aai_losses", []) for loss in series]
     inputs = [node["inputs"] for node in prompt.values()]
     outputs = save_outputs(client, run, folder)
-    heard = [file for file in outputs if file.startswith(on_pocket.SOUND)]
-    seen = [file for file in outputs if file.startswith(on_pocket.REFERENCE)]
+    heard, seen, learning = (
+        [file for file in outputs if file.startswith(start)]
+        for start in (on_pocket.SOUND, on_pocket.REFERENCE, on_pocket.LEARNING)
+    )
     return {
         "name": name,
         "status": run.status,
         "seconds": round(run.seconds, 2),
-        "outputs": [file for file in outputs if file not in {*heard, *seen}],
+        "outputs": [file for file in outputs if file not in {*heard, *seen, *learning}],
         **({"error": run.message} if run.status != "success" else {}),
         "page": {
             "sounds": [i["audio"] for i in inputs if isinstance(i.get("audio"), str)] + heard,
             "references": [i["image"] for i in inputs if isinstance(i.get("image"), str)] + seen,
             "prompts": [i["text"] for i in inputs if isinstance(i.get("text"), str)],
             "losses": losses,
+            "learning": learning,
         },
     }
 
 
-def run_demo(version: str, out: Path, sounds: Path | None, models: str) -> int:
+def _without_page(entry: dict) -> dict:
+    return {key: value for key, value in entry.items() if key != "page"}
+
+
+def run_gallery(client: Client, stand_ins, folder: Path) -> list[dict]:
+    """One example with the sounds of several things."""
+    prompt = prepared(story.GALLERY_EXAMPLE, stand_ins, "pocket")
+    return [
+        run_example(client, f"{thing} {told}", on_pocket.in_a_place(thing, told, prompt), folder)
+        for thing, told in story.GALLERY
+    ]
+
+
+def run_demo(version: str, out: Path, sounds: Path | None, models: str, pictures: Path | None = None) -> int:
     """Build the host, run the examples, write report.json and index.html; 0 only if every example succeeded."""
     host = ensure_host(version)
+    started = time.monotonic()
     files = out / "files"
     shutil.rmtree(files, ignore_errors=True)
     files.mkdir(parents=True, exist_ok=True)
@@ -80,21 +98,27 @@ def run_demo(version: str, out: Path, sounds: Path | None, models: str) -> int:
             entries = [
                 run_example(client, name, prepared(name, stand_ins, models), files) for name in workflows.names()
             ]
-            if any(entry["status"] != "success" for entry in entries):
+            gallery = run_gallery(client, stand_ins, files) if models == "pocket" else []
+            if any(entry["status"] != "success" for entry in entries + gallery):
                 say(f"the end of ComfyUI's log:\n{server.tail()}")
         for entry in entries:
-            for name in entry["page"]["sounds"] + entry["page"]["references"]:
+            for name in [*entry["page"]["sounds"], *entry["page"]["references"]]:
                 if (workspace.input / name).is_file():
                     shutil.copy(workspace.input / name, files / name)
-    (out / "index.html").write_text(page.render(version, NOTES[models], entries, files), encoding="utf-8")
+    (out / "index.html").write_text(page.render(version, NOTES[models], entries, gallery, files), encoding="utf-8")
+    if pictures is not None:
+        strips.write(entries, files, pictures)
     report = {
         "host_version": version,
         "note": NOTES[models],
-        "workflows": [{key: value for key, value in entry.items() if key != "page"} for entry in entries],
+        "seconds": round(time.monotonic() - started, 1),
+        "workflows": [_without_page(entry) for entry in entries],
+        "gallery": [_without_page(entry) for entry in gallery],
     }
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    failed = [entry["name"] for entry in entries if entry["status"] != "success"]
-    say(f"{len(entries) - len(failed)} of {len(entries)} workflows succeeded; open {out / 'index.html'}")
+    failed = [entry["name"] for entry in entries + gallery if entry["status"] != "success"]
+    worked = sum(entry["status"] == "success" for entry in entries)
+    say(f"{worked} of {len(entries)} workflows succeeded; open {out / 'index.html'}")
     return 1 if failed or not entries else 0
 
 
@@ -104,11 +128,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sounds", type=Path)
     parser.add_argument("--models", choices=tuple(NOTES), default="pocket")
+    parser.add_argument("--pictures", type=Path, help="also write the pictures of README and docs into this folder")
     options = parser.parse_args()
     try:
         if options.sounds and not options.sounds.is_dir():
             raise DevError(f"{options.sounds} is no folder. Name a folder with recordings.")
-        return run_demo(options.host, options.out, options.sounds, options.models)
+        if options.pictures and options.models != "pocket":
+            raise DevError("The documentation shows the pocket models. Leave --models out, or --pictures.")
+        return run_demo(options.host, options.out, options.sounds, options.models, options.pictures)
     except DevError as error:
         print(f"dev.py demo: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,8 @@ from .client import Client
 from .report import DevError
 
 SIDE, STEPS, CFG = 128, 20, 5.0
-SOUND, REFERENCE = "sound_", "reference_"  # how files begin that show what went in
+SOUND, REFERENCE, LEARNING = "sound_", "reference_", "learning_"  # how files begin that show what went in, and how
+LEARNS = {"12_pocket_new_thing": 25}  # examples whose word is drawn every so many steps
 TRAINING = {"steps": 150, "learning_rate": 0.02, "batch_size": 4, "resolution": SIDE}
 EDIT = {"cross_end": 0.2, "self_end": 0.1}  # in so small a picture a new thing needs room early
 PLACES = ("beach", "meadow", "snow", "city", "desert", "forest")
@@ -64,7 +65,32 @@ def on_pocket(name: str, prompt: dict) -> dict:
         if key not in models:
             del prompt[key]
     rewired = {key: _rewired(node, encoders, models) for key, node in prompt.items()}
-    return rewired | _shown(rewired)
+    return rewired | _shown(rewired) | _watched(rewired, LEARNS.get(name, 0))
+
+
+def in_a_place(thing: str, told: str, prompt: dict) -> dict:
+    """The graph of an example that makes a word of a sound, with another thing, told to be somewhere."""
+    prompt = copy.deepcopy(prompt)
+    for node in prompt.values():
+        if node["class_type"] == "AAI_PocketSound":
+            node["inputs"]["thing"] = thing
+        elif node["class_type"] == "AAI_AudioTokenConditioning":
+            node["inputs"]["text"] = f"a photo of a <A*> {told}"
+    return {key: node for key, node in prompt.items() if not key.startswith("shown")} | _shown(prompt)
+
+
+def _watched(prompt: dict, every: int) -> dict:
+    """Nodes that save how a word is learned, drawn `every` so many steps (0: none)."""
+    trainings = [key for key, node in prompt.items() if node["class_type"] == "AAI_TrainAudioToken"] if every else []
+    for key in trainings:
+        prompt[key]["inputs"]["preview_every"] = every
+    return {
+        f"learning{key}": {
+            "class_type": "SaveImage",
+            "inputs": {"images": [key, 3], "filename_prefix": LEARNING.rstrip("_")},
+        }
+        for key in trainings
+    }
 
 
 def _shown(prompt: dict) -> dict:
@@ -73,10 +99,10 @@ def _shown(prompt: dict) -> dict:
     for key, node in prompt.items():
         if node["class_type"] == "AAI_PocketSound":
             inputs = {"audio": [key, 0], "filename_prefix": f"{SOUND}{node['inputs']['thing']}"}
-            extra[f"9{key}"] = {"class_type": "SaveAudio", "inputs": inputs}
+            extra[f"shown{key}"] = {"class_type": "SaveAudio", "inputs": inputs}
         elif node["class_type"] == "AAI_PocketScene":
             inputs = {"images": [key, 0], "filename_prefix": f"{REFERENCE}{node['inputs']['thing']}"}
-            extra[f"9{key}"] = {"class_type": "SaveImage", "inputs": inputs}
+            extra[f"shown{key}"] = {"class_type": "SaveImage", "inputs": inputs}
     return extra
 
 

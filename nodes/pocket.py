@@ -122,15 +122,21 @@ class AAI_PocketSound(io.ComfyNode):
                 io.Float.Input(
                     "seconds", default=2.56, min=0.5, max=30.0, step=0.01, optional=True, tooltip="How long it lasts."
                 ),
+                io.Combo.Input(
+                    "second",
+                    options=[NOTHING, *THINGS],
+                    optional=True,
+                    tooltip="A second thing that sounds at the same time.",
+                ),
             ],
             outputs=[io.Audio.Output("audio", display_name="AUDIO", tooltip="The sound, mono at 16 kHz.")],
         )
 
     @classmethod
-    def execute(cls, thing, loudness, seed, seconds=2.56) -> io.NodeOutput:
+    def execute(cls, thing, loudness, seed, seconds=2.56, second=NOTHING) -> io.NodeOutput:
         from .host.pocket_scenes import sound_of
 
-        return io.NodeOutput(sound_of(thing, loudness, seed, seconds))
+        return io.NodeOutput(sound_of(thing, loudness, seed, seconds, second))
 
 
 NODES = [AAI_PocketModels, AAI_PocketScene, AAI_PocketSound]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...aai_models.errors import PocketError
 from ...pocket.world.names import STYLES
 from ...pocket.world.scene import Scene, draw
-from ...pocket.world.sounds import RATE, synthesise
+from ...pocket.world.sounds import RATE, mixture, synthesise
 from .pocket_names import NOTHING
 
 STYLE_OF = {noun: style for style, noun in STYLES.items()}  # the word of a prompt -> the style's name
@@ -49,7 +48,11 @@ def _scene(thing, place, colour, style, loudness, side, second, seed) -> Scene:
     )
 
 
-def sound_of(thing: str, loudness: float, seed: int, seconds: float) -> dict:
-    """The host's AUDIO (1, 1, T) at 16 kHz; raises `PocketError`."""
-    wave: Tensor = torch.from_numpy(synthesise(thing, loudness, seed, seconds))
-    return {"waveform": wave[None, None], "sample_rate": RATE}
+def sound_of(thing: str, loudness: float, seed: int, seconds: float, second: str = NOTHING) -> dict:
+    """The host's AUDIO (1, 1, T) at 16 kHz, of one thing or of two at once; raises `PocketError`."""
+    wave = (
+        synthesise(thing, loudness, seed, seconds)
+        if second == NOTHING
+        else mixture(thing, second, loudness, seed, seconds)
+    )
+    return {"waveform": torch.from_numpy(wave)[None, None], "sample_rate": RATE}

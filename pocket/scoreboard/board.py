@@ -16,10 +16,14 @@ from ..models import hearing, weights
 from ..models.judge import Judge
 from ..training.judge import JudgeConfig, accuracy, judge_name
 from ..training.judge import train as train_judge
+from ..world.names import COLOURS, PLACES, STYLES, THINGS
+from ..world.scene import Scene, draw
 from .artist import Artist
-from .rows import ROWS, Exam
+from .exam import Exam
+from .figures import Row, wilson
+from .rows import ROWS
 
-COLUMNS = ["row", "figure", "95 %", "n", "goal", "plain word", "random token", "chance"]
+COLUMNS = 9  # of a sheet
 
 
 def load_judge(runs: Path, seed: int = 0) -> Judge:
@@ -35,42 +39,83 @@ def load_judge(runs: Path, seed: int = 0) -> Judge:
     return judge.eval()
 
 
-def examine(runs: Path, repeats: int = 12, recordings: Path | None = None, path: Path = weights.PATH) -> Exam:
-    """The exam of a file of weights."""
-    parts, about = weights.load(path)
+def examine(
+    runs: Path, repeats: int = 12, recordings: Path | None = None, second: bool = False, kind: type[Exam] = Exam
+) -> Exam:
+    """The exam of the shipped weights; `second` asks for the second judge too, `kind` may know more of the examined."""
+    parts, about = weights.load()
     name = "patch_embed_v.proj.weight"
     parts["cavt"][name] = hearing.full_kernel(parts["cavt"][name])
     artist = Artist(parts, about)
-    second = load_judge(runs, 1) if (runs / judge_name(1)).is_dir() else None
-    return Exam(
-        artist, CAVTMAE.from_state_dict(parts["cavt"]), artist.bridge(), load_judge(runs), second, repeats, recordings
-    )
+    other = load_judge(runs, 1) if second else None
+    towers = CAVTMAE.from_state_dict(parts["cavt"])
+    return kind(artist, towers, artist.bridge(), load_judge(runs), other, repeats, recordings, runs)
 
 
-def run(exam: Exam, sheets: Path | None = None, only: str = "") -> list[list[str]]:
-    """The rows as cells; a sheet of each into the folder `sheets`; `only` names some measures, with commas between."""
-    right = accuracy(exam.judge)
-    lines = [
-        [f"the judge on drawings: {head}", f"{value:.3f}", "", "1000", "0.98", "", "", ""]
-        for head, value in right.items()
-    ]
-    for measure in ROWS:
+def run(exam: Exam, sheets: Path | None = None, only: str = "", measures=ROWS, done=None) -> list[list[str]]:
+    """The rows as cells; a sheet of each into the folder `sheets`; `only` names some measures, with commas between.
+
+    `done(cells)` is told of each row when it is known.
+    """
+    lines = []
+
+    def add(row: Row) -> None:
+        lines.append(row.cells())
+        if done is not None:
+            done(row.cells())
+
+    for row in witnesses(exam):
+        add(row)
+    if sheets is not None:
+        save_world(sheets / "small" / "world.png")
+    for measure in measures:
         if only and measure.__name__ not in only.split(","):
             continue
-        started = time.monotonic()
-        for number, row in enumerate(measure(exam)):
-            lines.append(row.cells())
-            print("  ".join(row.cells()), flush=True)
+        started, number = time.monotonic(), 0
+        for row in measure(exam):
+            add(row)
             if sheets is not None and row.sheet is not None:
-                _save(row.sheet, sheets / f"{measure.__name__}_{number}.png")
+                number += 1
+                name = measure.__name__ if number == 1 else f"{measure.__name__}_{number}"
+                save_sheet(row, sheets, name)
         print(f"({measure.__name__}: {time.monotonic() - started:.0f} s)", flush=True)
     return lines
 
 
-def _save(sheet: tuple[np.ndarray, list[str]], path: Path, most: int = 72) -> None:
-    """Evenly spaced pictures of a row with what the judge said, the failures among them."""
-    pictures, captions = sheet
+def witnesses(exam: Exam) -> list[Row]:
+    """How far the judges themselves can be trusted, on held-out drawings."""
+    judges = {"the judge": exam.judge} | ({"the second judge": exam.second_judge} if exam.second_judge else {})
+    rows = []
+    for name, judge in judges.items():
+        for head, value in accuracy(judge).items():
+            right = round(1000 * value)
+            rows.append(Row(f"{name} on drawings: {head}", value, wilson(right, 1000), 1000, "0.98", digits=3))
+    return rows
+
+
+def save_sheet(row: Row, folder: Path, name: str) -> None:
+    """Pictures of a row with what the judge said, the failures among them: many, and a few small ones for a page."""
+    pictures, captions = row.sheet
+    columns = row.together or COLUMNS
+    for where, most, side in ((folder, 72, 128), (folder / "small", 36, 94)):
+        where.mkdir(parents=True, exist_ok=True)
+        chosen = np.arange(min(len(captions), -(-most // columns) * columns))
+        if not row.together:
+            chosen = np.sort(np.random.default_rng(0).permutation(len(captions))[:most])
+        tiles = [Image.fromarray(pictures[i]) for i in chosen]
+        drawn = contact_sheet(tiles, [captions[i] for i in chosen], columns=columns, side=side)
+        drawn.quantize(160).save(where / f"{name}.png", optimize=True)
+
+
+def save_world(path: Path) -> None:
+    """Three pictures of each thing, through all places, colours and styles."""
+    drawn = []
+    for i, thing in enumerate(THINGS):
+        for k in range(3):
+            n = 3 * i + k
+            place, colour = list(PLACES)[(i + 3 * k) % 8], list(COLOURS)[(i + 2 * k) % 5]
+            style = list(STYLES)[0 if k == 0 else 1 + (i + k) % 3]
+            drawn.append(draw(Scene(thing, place, colour, style, 0.9 - 0.3 * k, mirrored=n % 2 == 1, seed=n))[0])
+    tiles = np.stack(drawn).reshape(6, 12, 128, 128, 3).transpose(0, 2, 1, 3, 4).reshape(6 * 128, 12 * 128, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(most, len(pictures))).astype(int))
-    tiles = [Image.fromarray(pictures[i]) for i in chosen]
-    contact_sheet(tiles, [captions[i] for i in chosen], columns=9, side=128).save(path, optimize=True)
+    Image.fromarray(tiles).resize((12 * 96, 6 * 96), Image.Resampling.LANCZOS).quantize(200).save(path, optimize=True)

@@ -283,3 +283,9 @@ def _in_a_room(wave: np.ndarray, rng) -> np.ndarray:
     tail = rng.standard_normal(len(s)) * np.exp(-s / decay)
     tail /= np.sqrt(np.sum(tail**2)) + 1e-9
     return wave + share * convolve(wave, tail)
+
+
+def mixture(thing: str, second: str, loudness: float = 0.5, seed: int = 0, seconds: float = 2.56) -> np.ndarray:
+    """Two things that sound at once, as they do in a picture with both; (seconds * 16000,) float32 within -1..1."""
+    wave = synthesise(thing, loudness, seed, seconds) + synthesise(second, loudness, seed + 1, seconds)
+    return (wave / max(1.0, float(np.abs(wave).max()))).astype(np.float32)

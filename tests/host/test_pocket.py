@@ -102,7 +102,7 @@ def test_the_vae_encodes_decodes_and_tiles(models, trained):
         assert vae.encode(torch.rand(1, 133, 141, 3)).shape == (1, 4, 16, 17)  # cut to multiples of eight
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (2, 4, 16, 24), (1, 4, 40, 12)])
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (2, 4, 16, 24), (1, 4, 40, 12), (1, 4, 17, 19), (1, 4, 64, 64)])
 def test_other_sizes_and_batches(models, shape):
     result = drawn(models, shape=shape, steps=2)
     assert result.shape == shape and bool(torch.isfinite(result).all())
@@ -208,6 +208,19 @@ def test_sounds_are_the_hosts_audio():
     assert audio["waveform"].shape == (1, 1, 16000) and audio["sample_rate"] == 16000
     again = nodes.AAI_PocketSound.execute("bell", 0.5, 1, 1.0).result[0]
     assert torch.equal(audio["waveform"], again["waveform"])
+
+
+def test_two_things_sound_at_once():
+    alone = nodes.AAI_PocketSound.execute("bell", 1.0, 1, 1.0).result[0]["waveform"]
+    other = nodes.AAI_PocketSound.execute("rain", 1.0, 2, 1.0).result[0]["waveform"]
+    both = nodes.AAI_PocketSound.execute("bell", 1.0, 1, 1.0, "rain").result[0]["waveform"]
+    assert both.shape == alone.shape and float(both.abs().max()) <= 1.0
+    summed = alone + other
+    assert torch.allclose(both, summed / max(1.0, float(summed.abs().max())), atol=1e-6)
+    nothing = nodes.AAI_PocketSound.execute("bell", 1.0, 1, 1.0, "nothing").result[0]["waveform"]
+    assert torch.equal(nothing, alone)
+    with pytest.raises(PocketError, match="rooster"):
+        nodes.AAI_PocketSound.execute("bell", 0.5, 0, 1.0, "unicorn")
 
 
 def test_unknown_names_are_told_what_there_is():

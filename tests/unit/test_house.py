@@ -61,7 +61,10 @@ def imported_modules(path: Path) -> tuple[set[str], set[str]]:
 
 
 # Started by a benchmark as processes of their own, in a host.
-INSIDE_A_HOST = ("benchmarks/adapt_child.py", "benchmarks/adapt_models.py")
+INSIDE_A_HOST = (
+    *("benchmarks/adapt_child.py", "benchmarks/adapt_models.py"),
+    *("benchmarks/meaning/inside.py", "benchmarks/meaning/speed.py", "benchmarks/meaning/studio.py"),
+)
 
 
 @pytest.mark.parametrize("path", product_files(), ids=lambda p: str(p.relative_to(ROOT)))

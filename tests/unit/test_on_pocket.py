@@ -27,3 +27,21 @@ def test_the_encoder_is_the_fourth_output_of_the_models():
     (models,) = [key for key, node in prompt.items() if node["class_type"] == "AAI_PocketModels"]
     (encode,) = [node for node in prompt.values() if node["class_type"] == "AAI_CAVTEncode"]
     assert encode["inputs"]["cavt"] == [models, 3]
+
+
+def test_another_thing_somewhere_else():
+    graph = on_pocket.on_pocket("11_pocket_sound_to_picture", workflows.load_api("11_pocket_sound_to_picture"))
+    cat = on_pocket.in_a_place("cat", "in the snow", graph)
+    by_class = {node["class_type"]: node["inputs"] for node in cat.values()}
+    assert by_class["AAI_PocketSound"]["thing"] == "cat" and by_class["SaveAudio"]["filename_prefix"] == "sound_cat"
+    assert by_class["AAI_AudioTokenConditioning"]["text"] == "a photo of a <A*> in the snow"
+    assert cat.keys() == graph.keys()
+
+
+def test_how_a_word_is_learned_is_saved():
+    name = "12_pocket_new_thing"
+    graph = on_pocket.on_pocket(name, workflows.load_api(name))
+    (training,) = [key for key, node in graph.items() if node["class_type"] == "AAI_TrainAudioToken"]
+    assert graph[training]["inputs"]["preview_every"] == on_pocket.LEARNS[name]
+    saved = [node["inputs"] for node in graph.values() if node["class_type"] == "SaveImage"]
+    assert {"images": [training, 3], "filename_prefix": "learning"} in saved

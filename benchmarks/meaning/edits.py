@@ -1,0 +1,128 @@
+"""Editing and stylisation by the pack's prompt-to-prompt, each beside the same prompt without injection."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...devtools.on_pocket import EDIT
+from ...pocket.models.judge import judge_pictures
+from ...pocket.scoreboard.exam import FIRST_SOUND
+from ...pocket.scoreboard.figures import Row, mean, percent, share
+from ...pocket.scoreboard.finder import outside, overlap
+from ...pocket.scoreboard.likeness import psnr, ssim
+from ...pocket.scoreboard.rows import CHANCE, equal, few
+from ...pocket.world.names import NAMED, PLACES, STYLES
+from ...pocket.world.scene import draw, random_scene
+from .studio import Edited
+from .words import REFERENCES, Hosted, train
+
+STYLE_OF = {"bell": "mosaic", "drum": "sketch", "bee": "dots"}  # a sound -> the style that it is bound to
+STYLISE = {"cross_end": 0.6, "self_end": 0.25}
+LONGER = ((0.4, 0.2), (0.8, 0.4))  # ends of the windows of cross- and self-attention, beside those of `EDIT`
+SHOWN = 18  # triples of pictures on a sheet
+
+
+def _sheet(drawn: Edited, captions: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Triples of pictures: source, edit, the edit's prompt without injection."""
+    chosen = np.random.default_rng(0).permutation(len(captions))[:SHOWN]
+    pictures = np.stack([p[i] for i in chosen for p in (drawn.source, drawn.edit, drawn.free)])
+    return pictures, [text for i in chosen for text in ("source", captions[i], "without injection")]
+
+
+def editing(exam: Hosted) -> list[Row]:
+    """ "a beach" -> "a beach with A*": is the thing there, and does the beach stay?"""
+    things = exam.named()
+    source, target = ["a photo of a beach"] * len(things), "a photo of a beach with a {}"
+
+    def edited(words: list[str], rows, free: bool = False, windows: dict = EDIT) -> Edited:
+        return exam.studio.edit(source[: len(words)], [target.format(w) for w in words], rows, 31, free, **windows)
+
+    sounds = exam.words(things, FIRST_SOUND + 21000)[:, 0]
+    own = edited(["*"] * len(things), sounds, free=True)
+    some = few(things)
+    plain, lost = edited(some, None), edited(["*"] * len(some), exam.random_words(len(some))[:, 0])
+    said, free, upper, random = (
+        judge_pictures(exam.judge, p).thing for p in (own.edit, own.free, plain.edit, lost.edit)
+    )
+    with_it, without = (psnr(p, own.source, outside(exam.finder, p)) for p in (own.edit, own.free))
+    gain = with_it - without
+    kept = np.isfinite(gain)
+    bounds = {"upper": percent(equal(upper, some)), "random": percent(equal(random, some)), "chance": CHANCE}
+    goal = f"no worse: {percent(equal(free, things))}"
+    rows = [
+        share("editing 'a beach' -> 'a beach with A*': thing right", equal(said, things), goal, **bounds),
+        mean("the same, dB gained outside the thing by injection", gain[kept], "+6", digits=1),
+        mean("the same, dB outside the thing, with injection", with_it[kept], "-", digits=1),
+        Row(
+            "how well the thing is found for that, IoU on drawings", overlap(exam.finder), (float("nan"),) * 2, 500, "-"
+        ),
+    ]
+    rows[0].sheet, rows[0].together = _sheet(own, [f"{t} | {s}" for t, s in zip(things, said, strict=True)]), 9
+    for cross_end, self_end in LONGER:
+        drawn = edited(["*"] * len(some), sounds[: len(some)], False, {"cross_end": cross_end, "self_end": self_end})
+        right = equal(judge_pictures(exam.judge, drawn.edit).thing, some)
+        gain = psnr(drawn.edit, drawn.source, outside(exam.finder, drawn.edit)) - without[: len(some)]
+        name = f"editing, windows to {cross_end:g} and {self_end:g}"
+        rows.append(share(f"{name}: thing right", right, "-"))
+        rows.append(mean(f"{name}: dB gained outside the thing", gain[np.isfinite(gain)], "-", digits=1))
+    return rows
+
+
+def style_words(exam: Hosted, each: int) -> list[tuple[str, torch.Tensor]]:
+    """(style, word (768,)): `each` sounds bound to each style by five pictures of different things in it."""
+    learned = []
+    for number, (thing, style) in enumerate(STYLE_OF.items()):
+        for k, feature in enumerate(exam.hear([thing] * each, FIRST_SOUND + 23000 + 10 * number)):
+            rng = np.random.default_rng((77, number, k))
+            scenes = [random_scene(rng, [t]) for t in rng.choice(NAMED, REFERENCES, replace=False)]
+            pictures = np.stack([draw(type(s)(**{**vars(s), "style": style}))[0] for s in scenes])
+            prompt = "a picture of a thing in the style of a <A*>"
+            learned.append((style, train(exam, feature, pictures, prompt=prompt)[0].vectors["clip_l"].float().mean(0)))
+    return learned
+
+
+def stylisation(exam: Hosted) -> list[Row]:
+    """ "in the style of A*": is the style there, and does the composition stay?"""
+    learned, rng = style_words(exam, 2 if exam.repeats >= 6 else 1), np.random.default_rng(78)
+    things = exam.named()
+    words = [learned[i % len(learned)] for i in range(len(things))]
+    scenes = [random_scene(rng, [thing]) for thing in things]
+    styles = [style for style, _ in words]
+    source = [f"a photo of a {s.thing} {PLACES[s.place][0]}" for s in scenes]
+    target = [f"a picture of a {s.thing} {PLACES[s.place][0]} in the style of a {{}}" for s in scenes]
+
+    def stylised(nouns: list[str], rows) -> Edited:
+        texts = [text.format(noun) for text, noun in zip(target, nouns, strict=False)]
+        return exam.studio.edit(source[: len(nouns)], texts, rows, 32, True, **STYLISE)
+
+    slot = ["*"] * len(things)
+    own = stylised(slot, torch.stack([row for _, row in words]))
+    some = few(styles)
+    plain, lost = stylised([STYLES[s] for s in some], None), stylised(few(slot), exam.random_words(len(some))[:, 0])
+    verdict = judge_pictures(exam.judge, own.edit)
+    upper, random = (percent(equal(judge_pictures(exam.judge, p.edit).style, some)) for p in (plain, lost))
+    gain = ssim(own.edit, own.source) - ssim(own.free, own.source)
+    of = [i % len(learned) for i in range(len(things))]
+    other = ssim(plain.edit, plain.source) - ssim(plain.free, plain.source)
+    rows = [
+        share(
+            "'in the style of A*': style right",
+            equal(verdict.style, styles),
+            "0.7",
+            of,
+            upper=upper,
+            random=random,
+            chance="0.25",
+        ),
+        mean("the same, SSIM to the source gained by injection", gain, "+0.2", upper=f"{other.mean():.2f}"),
+        mean(
+            "the same, SSIM to the source",
+            ssim(own.edit, own.source),
+            "-",
+            upper=f"{ssim(plain.edit, plain.source).mean():.2f}",
+        ),
+        share("the same, the thing is still there", equal(verdict.thing, things), "-"),
+    ]
+    rows[0].sheet, rows[0].together = _sheet(own, [f"{s} | {v}" for s, v in zip(styles, verdict.style, strict=True)]), 9
+    return rows
