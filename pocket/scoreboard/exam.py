@@ -16,7 +16,8 @@ from ...aai_models.align.cavt_mae import CAVTMAE
 from ...aai_models.audio.fbank import encoder_input
 from ..models.hearing import HALF, encode_half, half_kernel
 from ..models.judge import Judge, Verdict, judge_pictures
-from ..training.sounds import MEAN, STD
+from ..training.sounds import SoundConfig, as_input, run_name
+from ..training.sounds import train as train_ear
 from ..world.names import NAMED, THINGS
 from ..world.scene import draw, random_scene
 from ..world.sounds import RATE, synthesise
@@ -89,8 +90,8 @@ class Exam:
         """What the image tower sees in pictures (N, 128, 128, 3) uint8: (N, D)."""
         kernel, features = half_kernel(self.hearing.patch_embed_v.proj.weight), []
         for part in np.array_split(pictures, -(-len(pictures) // 64)):
-            pixels = ((torch.from_numpy(part).float() / 255 - MEAN) / STD).permute(0, 3, 1, 2)
-            small = F.interpolate(pixels, size=(HALF, HALF), mode="bilinear", antialias=True)
+            pixels = torch.from_numpy(part).permute(0, 3, 1, 2).float()
+            small = as_input(F.interpolate(pixels, size=(HALF, HALF), mode="bilinear", antialias=True))
             with torch.no_grad():
                 features.append(encode_half(self.hearing, small, kernel))
         return torch.cat(features)
@@ -102,6 +103,15 @@ class Exam:
         things = [str(t) for t in rng.choice(THINGS, LIBRARY)]
         pictures = np.stack([draw(random_scene(rng, [thing]))[0] for thing in things])
         return Library(pictures, things, self.see(pictures))
+
+    @cached_property
+    def ear_of_two_folds(self) -> CAVTMAE:
+        """An ear that has not heard the recordings' third fold, as the shipped one has: from `runs`, else trained now."""
+        config = SoundConfig(folds=(1, 2))
+        path = self.runs / run_name(config.folds) / "weights.pt"
+        if not path.is_file():
+            train_ear(config, self.runs, self.recordings)
+        return CAVTMAE.from_state_dict(torch.load(path, weights_only=True))
 
     @cached_property
     def finder(self) -> Finder:
