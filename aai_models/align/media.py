@@ -110,13 +110,15 @@ def picture_bytes(picture: Image.Image) -> bytes:
 class FramePicker:
     """Orders frames by how well CLIP finds that they show a label (paper B.1), from a local folder of a `CLIPModel`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, device: str = "cpu"):
         import transformers
 
         require_tokenizer(folder)
+        self._device = device
         try:
             options = {"local_files_only": True}
             self._model = transformers.CLIPModel.from_pretrained(folder, **options).eval().requires_grad_(False)
+            self._model.to(device)
             self._processor = transformers.CLIPProcessor.from_pretrained(folder, **options)
         except Exception as error:
             raise CheckpointError(
@@ -131,7 +133,7 @@ class FramePicker:
 
         inputs = self._processor(
             text=[f"a photo of {label}"], images=pictures, return_tensors="pt", padding=True, truncation=True
-        )
+        ).to(self._device)
         with torch.inference_mode():
             scores = self._model(**inputs).logits_per_text[0]
         return scores.argsort(descending=True, stable=True).tolist()

@@ -153,8 +153,9 @@ def _table(source: Path, media: Path | None) -> Iterator[Clip]:
             raise DataError(f"{source.name}, line {line} has neither text nor label", "Each clip needs one of them")
         cells = [value for key, value in row.items() if key.startswith("image") and value]
         names = [name.strip() for cell in cells for name in cell.split(";") if name.strip()]
+        recording = Path(row["audio"]).with_suffix("").as_posix()
         yield Clip(
-            row.get("id") or f"{Path(row['audio']).stem}",
+            row.get("id") or (f"{recording}@{row['start']}" if row.get("start") else recording),
             folder / row["audio"],
             label,
             text if text != label else "",
@@ -163,6 +164,7 @@ def _table(source: Path, media: Path | None) -> Iterator[Clip]:
             _number(row.get("start") or "0", source, line, "start"),
             _number(row["seconds"], source, line, "seconds") if row.get("seconds") else None,
             tuple(folder / name for name in names),
+            recording,
         )
 
 
