@@ -98,7 +98,9 @@ def test_it_is_the_gradient_of_eq_1():
 
 
 def test_two_processes_have_the_gradient_of_their_joint_batch(tmp_path):
-    configs = [small_config(momentum_target=reading, multi_positive=True) for reading in ("both", "head", "visual_shared")]
+    configs = [
+        small_config(momentum_target=reading, multi_positive=True) for reading in ("both", "head", "visual_shared")
+    ]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

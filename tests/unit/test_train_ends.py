@@ -17,7 +17,7 @@ from aai_pack.aai_models.align.config import AlignConfig
 from aai_pack.aai_models.align.items import MemorySource
 from aai_pack.aai_models.align.rows import RowCache
 from aai_pack.aai_models.align.trainer import RunOptions, Trainer
-from aai_pack.aai_models.errors import DataError, TrainingError
+from aai_pack.aai_models.errors import TrainingError
 from aai_pack.tests.unit.align_sets import make_set, memory_source, run, shard_source, small_config, small_model
 from aai_pack.tests.unit.test_train import same_end
 
@@ -235,6 +235,25 @@ class TestSchedules:
         terms.append(stepper.step(items, 0, 0.4, 1e-2))
         torch.testing.assert_close(average, 0.9 * begun + 0.1 * after)
         assert terms[0]["momentum"] == pytest.approx(0.0, abs=1e-5) and terms[1]["momentum"] > 1e-4
+
+
+def test_scaled_gradients_as_half_precision_has_them(tmp_path):
+    """A scale changes no step, and a gradient that overflows under it leaves the weights alone and lowers it."""
+    config = small_config(noise=False)
+    source = memory_source(config)
+    items = list(source.train(0, 0, 1, 0))[:8]
+    ends = {}
+    for name, scale in (("plain", None), ("scaled", 2.0**12), ("overflow", 3e38)):
+        stepper = Trainer(small_model(), source, config, tmp_path).stepper
+        weight = stepper.student.trained()["model.blocks_u.0.attn.qkv.weight"]
+        begun = weight.detach().clone()
+        if scale is not None:
+            stepper.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        stepper.step(items, 0, 0.4, 1e-3)
+        ends[name] = weight.detach() - begun
+    torch.testing.assert_close(ends["scaled"], ends["plain"], rtol=1e-4, atol=1e-6)
+    assert float(ends["plain"].abs().max()) > 0 and float(ends["overflow"].abs().max()) == 0
+    assert stepper.scaler.get_scale() < 3e38 and all(bool(p.isfinite().all()) for p in stepper.parameters)
 
 
 def test_settings_of_a_later_version():
