@@ -23,7 +23,7 @@ def clip_folder(tmp_path_factory):
 
 def test_a_folder_of_videos(tmp_path, clip_folder, capsys):
     for n in range(12):
-        shade = [(20 * (n % 3) + 5 * frame, 90 * (n % 2), 200 - 9 * frame) for frame in range(24)]
+        shade = [(20 * (n % 3) + 5 * frame, 90 * (n % 2), 200 - 4 * frame) for frame in range(40)]
         write_video(tmp_path / "videos" / ("kettle", "door bell")[n % 2] / f"{n}.mp4", shade)
     begun = tmp_path / "cav_mae.safetensors"
     save_file(CAVTMAE.fresh(SMALL).state_dict(), begun)
