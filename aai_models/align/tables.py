@@ -141,7 +141,8 @@ def _vggsound(source: Path, media: Path | None) -> Iterator[Clip]:
             name, start, label, split = (cell.strip() for cell in row[:4])
             begin = _number(start, source, line, "start")
             cut = f"{name}_{int(begin):06d}"
-            clip = Clip(cut, files.get(cut, folder / f"{name}.mp4"), plain(label), split=split, seconds=10.0)
+            sound = files.get(cut, folder / f"{name}.mp4")
+            clip = Clip(cut, sound, plain(label), split=split, seconds=10.0, group=name)
             yield clip if cut in files else replace(clip, sound=files.get(name, clip.sound), start=begin)
 
 

@@ -44,6 +44,7 @@ class TestLayouts:
             "abc_000030",
         )
         assert (second.start, second.seconds, second.sound.name, second.split) == (7, 10.0, "def.wav", "test")
+        assert second.group == "def"  # parts of one video are held out together
 
     def test_a_table_of_ones_own(self, tmp_path):
         table = tmp_path / "clips.csv"
