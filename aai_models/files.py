@@ -23,6 +23,8 @@ def write_atomically(path: Path, write: Callable[[Path], None], error: type[Expl
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        with open(temporary, "rb+") as file:  # without it a power cut may leave the new name on an empty file
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as failure:
         raise error(

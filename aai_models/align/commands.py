@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from .momentum import TIED
 from .tables import LAYOUTS, read_clips
 from .texts import open_texts
 from .trainer import RunOptions, fingerprint, train
-from .world import World
+from .world import World, find_device
 
 
 def bar(what: str):
@@ -61,7 +62,7 @@ def command_prepare(options) -> None:
     clips = hold_out(clips, options.heldout)
     if options.pictures:
         clips = give_pictures(clips, options.pictures, options.keep)
-    picker = FramePicker(options.clip) if options.clip else None
+    picker = FramePicker(options.clip, str(find_device(options.device))) if options.clip else None
     if picker is None and any(clip.is_video for clip in clips):
         print("no --clip folder: frames are taken evenly spaced, not by what they show")
     report = prepare(
@@ -111,7 +112,7 @@ def open_source(place: str, model: CAVTMAE, config: AlignConfig, texts: str, cac
 def command_train(options) -> int:
     need("webdataset")
     config = PRESETS[options.preset].changed(options.set)
-    world = World.start(options.device)
+    world, begun = World.start(options.device), time.monotonic()
     try:
         model = open_model(options.init, config)
         cache = options.cache or options.out / "cache"
@@ -123,6 +124,10 @@ def command_train(options) -> int:
                 print(
                     "no --init: the towers are untrained; a picture side that never saw anything teaches colours at best"
                 )
+            if options.texts == "hash":
+                print(
+                    "no --texts: words are hashed and know no meaning; a name that is not trained on is met by chance"
+                )
         run = RunOptions(options.chunk, options.checkpoint_minutes, options.max_steps)
         progress = bar("steps") if world.rank == 0 else None
         result = train(model, source, config, options.out, world=world, options=run, progress=progress)
@@ -130,7 +135,10 @@ def command_train(options) -> int:
         world.stop()
     if world.rank == 0:
         state = "finished" if result.finished else "stopped; the same command goes on"
-        print(f"{state} at step {result.steps}; best held-out score {result.best:.2f} at step {result.best_step}")
+        seconds = f"{time.monotonic() - begun:.0f} s"
+        print(
+            f"{state} at step {result.steps} after {seconds}; best held-out score {result.best:.2f} at step {result.best_step}"
+        )
         print(f"the encoder: {result.encoder}")
     return 0 if result.finished else 130
 
@@ -201,7 +209,9 @@ def _add_train(commands) -> None:
 
 
 def _add_prepare(commands) -> None:
-    sub = commands.add_parser("prepare", help="a training set from folders or tables of clips with labels")
+    sub = commands.add_parser(
+        "prepare", help="a training set from folders or tables of clips with labels; the same command goes on"
+    )
     sub.add_argument("source", type=Path, help="a folder, or a .csv table")
     sub.add_argument("out", type=Path, help="new folder for the training set")
     sub.add_argument(
@@ -218,6 +228,7 @@ def _add_prepare(commands) -> None:
     )
     sub.add_argument("--shard-size", type=int, default=1000, help="clips of a tar file (%(default)s)")
     sub.add_argument("--workers", type=int, default=4, help="threads that read (%(default)s)")
+    sub.add_argument("--device", default="auto", help="where CLIP looks at frames: auto, cpu or cuda (%(default)s)")
     sub.set_defaults(run=command_prepare)
 
 

@@ -84,8 +84,16 @@ class AlignConfig:
 
     @classmethod
     def from_json(cls, text: str) -> AlignConfig:
+        """Raises `TrainingError` for settings of another version, by name; one that is lacking has its default."""
         values = json.loads(text)
-        return cls(**{**values, "tower": CAVTMAEConfig(**values["tower"])})
+        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+        if unknown:
+            raise TrainingError(
+                f"The file was trained with settings that this version does not know: {', '.join(unknown)}",
+                "Files of this version and of older ones can be read",
+                "Update the pack",
+            )
+        return cls(**{**values, "tower": CAVTMAEConfig(**values.get("tower", {}))})
 
     def changed(self, settings: list[str]) -> AlignConfig:
         """A copy with `name=value` settings, as the command line gives them. Raises `TrainingError` for unknown ones."""

@@ -69,8 +69,8 @@ def convert(source: str | Path, target: str | Path, dtype: str = "fp16", audio_o
     }
     if source.suffix == ".safetensors":
         with safe_open(source, framework="pt") as file:
-            trained_with = (file.metadata() or {}).get("config")
-        metadata |= {"config": trained_with} if trained_with else {}
+            header = file.metadata() or {}
+        metadata |= {name: header[name] for name in ("config", "data") if name in header}
     tensors = {name: tensor.to(DTYPES[dtype]).clone().contiguous() for name, tensor in tensors.items()}
     write_atomically(target, lambda path: save_file(tensors, path, metadata=metadata), CheckpointError, "the encoder")
     return metadata

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,7 @@ from .texts import TextEncoder, class_texts
 
 BATCH = 16
 SUBSETS = {"5 per class": 5, "10 per class": 10, "all": None}
+STARTED = re.compile(r"_\d{6}$")  # VGGSound: the second at which a clip begins
 STYLES = ("label", "laion", "languagebind", "ensemble")
 
 
@@ -184,8 +187,29 @@ class RetrievalRow:
     to_sound: Retrieval
 
 
-def table_1(features: SetFeatures, seed: int = 0) -> list[RetrievalRow]:
-    """Retrieval at 5, 10 and all clips per class, both directions; subsets are drawn by the seed."""
+def read_list(path: Path) -> set[str]:
+    """The ids of a list of clips: CAV-MAE's json (`data`, each with `video_id`), or one id at the beginning of each line.
+
+    Raises `DataError` for what is neither.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".json":
+            return {str(clip["video_id"]) for clip in json.loads(text)["data"]}
+        return {line.split(",")[0].strip() for line in text.splitlines() if line.strip()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is no list of clips ({type(error).__name__}: {error})",
+            "It is a json with `data`, a list of things with `video_id`, or a text with an id on each line",
+        ) from None
+
+
+def table_1(features: SetFeatures, seed: int = 0, listed: set[str] | None = None) -> list[RetrievalRow]:
+    """Retrieval at 5, 10 and all clips per class, both directions; subsets are drawn by the seed.
+
+    `listed`: ids of one more subset, with or without VGGSound's `_` and start behind them. Raises `DataError` if none is
+    here.
+    """
     if features.pictures is None:
         return []
     there = features.seen.nonzero().flatten()
@@ -194,6 +218,16 @@ def table_1(features: SetFeatures, seed: int = 0) -> list[RetrievalRow]:
     for name, per_class in SUBSETS.items():
         chosen = there[subset_rows(labels, per_class, seed)]
         rows.append(RetrievalRow(name, *retrieval(features.audio[chosen], features.pictures[chosen])))
+    if listed is not None:
+        ids = [(features.notes[n].id, n) for n in there.tolist()]
+        chosen = torch.tensor([n for id, n in ids if id in listed or STARTED.sub("", id) in listed], dtype=torch.int64)
+        if not len(chosen):
+            raise DataError(
+                f"None of the {len(listed)} clips of the list is in this split",
+                f"Ids here look like {ids[0][0]}",
+                "Choose another list or --split",
+            )
+        rows.append(RetrievalRow("list", *retrieval(features.audio[chosen], features.pictures[chosen])))
     return rows
 
 

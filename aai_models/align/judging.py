@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from .encoders import CAVTEncoder
-from .evaluate import Judged, SetFeatures, class_similarities, encode_set, probe, table_1, table_2
+from .evaluate import Judged, SetFeatures, class_similarities, encode_set, probe, read_list, table_1, table_2
 from .published import recognise
 from .shards import ShardSet
 from .tables_out import Evaluation, similarity_picture, write_all
@@ -22,9 +22,13 @@ def judge(
     texts: TextEncoder | None,
     *,
     probe_on: str = "",
+    listed: set[str] | None = None,
     progress=None,
 ) -> tuple[Evaluation, SetFeatures]:
-    """Every figure of one encoder on one split. `texts` None: no side of words in its space; `probe_on`: a split to fit on."""
+    """Every figure of one encoder on one split.
+
+    `texts` None: no side of words in its space; `probe_on`: a split to fit on; `listed`: ids of a subset of its own.
+    """
     features = encode_set(judged, shards, split, progress)
     classes = shards.index["labels"]
     evaluation = Evaluation(
@@ -35,10 +39,18 @@ def judge(
         clips=len(features.notes),
         classes=len(classes),
         texts=texts.name if texts else "none",
-        retrieval=table_1(features),
+        trained_here=judged.trained_on.startswith(shards.name),
+        retrieval=table_1(features, listed=listed),
         classification=table_2(features, texts, classes) if texts else [],
         skipped=features.skipped,
     )
+    if evaluation.trained_here:
+        evaluation.remarks.append(f"{evaluation.encoder} was trained on this set: its classes are not new to it")
+    if texts and "; " in judged.trained_on and not judged.trained_on.endswith(f"; {texts.name}"):
+        evaluation.remarks.append(
+            f"{evaluation.encoder} was not trained towards {texts.name} (it was trained on {judged.trained_on}): "
+            "accuracies mean little; give the --texts of the training"
+        )
     if probe_on:
         evaluation.probe = probe(encode_set(judged, shards, probe_on, progress), features)
     return evaluation, features
@@ -73,13 +85,14 @@ def command_evaluate(options) -> None:
     judged = Judged.open(options.encoder).to(device)
     texts = own_texts(judged, options.encoder, options.texts)
     probe_on = "train" if options.probe and "train" in shards.index["splits"] else ""
-    evaluation, features = judge(judged, shards, options.split, texts, probe_on=probe_on, progress=bar("clips"))
+    more = {"probe_on": probe_on, "listed": read_list(options.list) if options.list else None}
+    evaluation, features = judge(judged, shards, options.split, texts, progress=bar("clips"), **more)
     others = [(options.encoder, None if options.no_baseline else judged.untrained())]
     others += [(path, Judged.open(path).to(device)) for path in options.beside]
     for path, other in others:
         if other is not None:
             words = own_texts(other, path, options.texts)
-            evaluation.baselines.append(judge(other, shards, options.split, words, probe_on=probe_on)[0])
+            evaluation.baselines.append(judge(other, shards, options.split, words, **more)[0])
     text = write_all(evaluation, similarity_pictures(features, texts), options.out)
     print(text + f"written to {options.out}")
 
@@ -92,6 +105,9 @@ def add_to(commands) -> None:
     sub.add_argument("--split", default="test", help="(%(default)s)")
     sub.add_argument("--texts", default="hash", help="as for train (%(default)s)")
     sub.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of the result (%(default)s)")
+    sub.add_argument(
+        "--list", type=Path, help="ids of one more subset, such as CAV-MAE's json of 5 clips of each class"
+    )
     sub.add_argument("--probe", action="store_true", help="also a linear probe, fitted on the split train")
     sub.add_argument("--no-baseline", action="store_true", help="leave the untrained tower out")
     sub.add_argument(

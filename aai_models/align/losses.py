@@ -11,8 +11,9 @@ from torch import Tensor
 
 
 def similarities(a: Tensor, m: Tensor, tau: float | Tensor) -> Tensor:
-    """(N, M) cosines over the temperature, float32: the exponents of Eq. 2 and Eq. 3."""
-    return a.float() @ m.float().T / tau
+    """(N, M) cosines over the temperature, float32 also under autocast: the exponents of Eq. 2 and Eq. 3."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a.float() @ m.float().T / tau
 
 
 def one_hot_or_shared(count: int, labels: Tensor | None, device=None) -> Tensor:
@@ -26,7 +27,7 @@ def one_hot_or_shared(count: int, labels: Tensor | None, device=None) -> Tensor:
 
 
 def info_nce(a: Tensor, m: Tensor, tau: float | Tensor = 0.05, labels: Tensor | None = None) -> Tensor:
-    """Eq. 4: mean of the cross-entropies from a to m and from m to a.
+    """Eq. 4: mean of the cross-entropies from a to m (Eq. 2's softmax) and from m to a (Eq. 3's).
 
     The positive stands in the denominator. labels: (N,) integers; pairs of one label are then all positives.
     """

@@ -57,9 +57,12 @@ def _flac(samples: np.ndarray, sample_rate: int) -> bytes:
 
 
 def clip_pictures(clip: Clip) -> list[Image.Image]:
-    """The clip's own pictures, or `LOOKED_AT` frames of its video. Raises `OSError` or `ValueError` for what is none."""
+    """The clip's own pictures, or `LOOKED_AT` frames of its video, small as they are stored: many clips are read ahead.
+
+    Raises `OSError` or `ValueError` for what is no picture.
+    """
     if clip.pictures:
-        return [open_picture(path, side=SIDE) for path in clip.pictures]
+        return [small(open_picture(path, side=SIDE)) for path in clip.pictures]
     return video_frames(clip.sound, clip.start, clip.seconds or SECONDS, LOOKED_AT) if clip.is_video else []
 
 
@@ -85,7 +88,7 @@ def video_frames(path: Path, start: float, seconds: float, count: int) -> list[I
                 time = (frame.time or 0.0) - start
                 if time + 1e-6 < len(frames) * total / count:
                     continue
-                picture = frame.to_image()
+                picture = small(frame.to_image())
                 turn = getattr(frame, "rotation", 0)
                 frames.append(picture.rotate(turn, expand=True) if turn else picture)
                 if len(frames) == count:
@@ -95,28 +98,34 @@ def video_frames(path: Path, start: float, seconds: float, count: int) -> list[I
         raise OSError(f"{path.name} cannot be read as a video ({type(error).__name__})") from None
 
 
-def picture_bytes(picture: Image.Image) -> bytes:
-    """A JPEG whose shorter side is at most `SIDE` pixels."""
+def small(picture: Image.Image) -> Image.Image:
+    """RGB with a shorter side of at most `SIDE` pixels."""
     picture = picture.convert("RGB")
     scale = SIDE / min(picture.size)
-    if scale < 1:
-        size = tuple(max(1, round(side * scale)) for side in picture.size)
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    if scale >= 1:
+        return picture
+    return picture.resize(tuple(max(1, round(side * scale)) for side in picture.size), Image.Resampling.BICUBIC)
+
+
+def picture_bytes(picture: Image.Image) -> bytes:
+    """A JPEG of `small`."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=90)
+    small(picture).save(file, "JPEG", quality=90)
     return file.getvalue()
 
 
 class FramePicker:
     """Orders frames by how well CLIP finds that they show a label (paper B.1), from a local folder of a `CLIPModel`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, device: str = "cpu"):
         import transformers
 
         require_tokenizer(folder)
+        self._device = device
         try:
             options = {"local_files_only": True}
             self._model = transformers.CLIPModel.from_pretrained(folder, **options).eval().requires_grad_(False)
+            self._model.to(device)
             self._processor = transformers.CLIPProcessor.from_pretrained(folder, **options)
         except Exception as error:
             raise CheckpointError(
@@ -131,7 +140,7 @@ class FramePicker:
 
         inputs = self._processor(
             text=[f"a photo of {label}"], images=pictures, return_tensors="pt", padding=True, truncation=True
-        )
+        ).to(self._device)
         with torch.inference_mode():
             scores = self._model(**inputs).logits_per_text[0]
         return scores.argsort(descending=True, stable=True).tolist()

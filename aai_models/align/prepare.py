@@ -14,10 +14,11 @@ from pathlib import Path
 
 from ..audio.errors import AudioError
 from ..errors import DataError
+from ..files import write_atomically
 from .media import KEPT, FramePicker, clip_pictures, picture_bytes, sound_bytes
 from .tables import Clip, pictures_by_label
 
-INDEX, FORMAT = "index.json", "aai-shards-1"
+INDEX, STATE, FORMAT = "index.json", "unfinished.json", "aai-shards-1"
 AT_ONCE = 32  # clips read ahead of the writer
 
 
@@ -124,78 +125,134 @@ def prepare(
     """Write the clips as shards of at most `shard_size` clips into `folder`, which must not exist -> what was done.
 
     `picker` orders a clip's pictures by its label; `keep` of them are stored, the best first; without it `keep` of them,
-    evenly spaced. Clips that are missing, silent or damaged are skipped and named. The folder appears when it is whole.
-    Raises `DataError` if a split ends up empty.
+    evenly spaced. Clips that are missing, silent or damaged are skipped and named. The folder appears when it is whole;
+    after any other end the same call goes on behind the last whole shard. Raises `DataError` if a split ends up empty.
     """
     if folder.exists():
         raise DataError(f"{folder} is there already", "A training set is made in a new folder", "Remove or rename it")
-    report, unique = PrepareReport(), {}
+    unique: dict[str, Clip] = {}
+    duplicates = []
     for clip in clips:
         if clip.id in unique:
-            report.duplicates.append(clip.id)
+            duplicates.append(clip.id)
         unique.setdefault(clip.id, clip)
     partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    of = repr((clips, shard_size, keep, picker is not None)).encode("utf-8", "surrogateescape")
+    state = _State.begin(partial, hashlib.sha256(of).hexdigest())
+    state.report.duplicates = duplicates
+    writing = _Writing(partial, state, picker, shard_size, keep, workers, progress)
     try:
-        partial.mkdir(parents=True)
-        index = _write(list(unique.values()), partial, picker, shard_size, keep, workers, report, progress)
-        index |= {"format": FORMAT, "report": asdict(report)}
-        text = json.dumps(index, ensure_ascii=False, indent=1)
-        (partial / INDEX).write_text(text, encoding="utf-8", errors="surrogateescape")
+        partial.mkdir(parents=True, exist_ok=True)
+        for split in sorted({clip.split for clip in clips}):
+            writing.split(split, [clip for clip in unique.values() if clip.split == split])
+        index = json.dumps(state.index(sorted({clip.label for clip in clips})), ensure_ascii=False, indent=1)
+        (partial / INDEX).write_text(index, encoding="utf-8", errors="surrogateescape")
+        (partial / STATE).unlink()
         os.replace(partial, folder)
     except OSError as error:
         raise DataError(
             f"The training set could not be written to {folder} ({error.strerror or error})",
             "Its disk must be writable and have room for the sounds and pictures",
-            "Free some space, then prepare it again",
+            "Free some space, then call again: it goes on behind the last whole shard",
         ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return report
+    return state.report
 
 
-def _write(
-    clips, folder: Path, picker, shard_size: int, keep: int, workers: int, report: PrepareReport, progress
-) -> dict:
-    """The shards -> the index without its report."""
-    from webdataset import ShardWriter
+@dataclass
+class _State:
+    """How far the writing is, kept beside the shards."""
 
-    labels = sorted({clip.label for clip in clips})
-    splits: dict[str, dict] = {}
-    row, most = 0, 0
-    for split in sorted({clip.split for clip in clips}):
-        members = [clip for clip in clips if clip.split == split]
-        names: list[str] = []
-        pattern = str(folder).replace("%", "%%") + f"/{_file_name(split)}-%06d.tar"
-        writer = ShardWriter(pattern, maxcount=shard_size, verbose=0, mtime=0, post=names.append)
-        counts: list[int] = []
-        with contextlib.closing(writer):
-            for done, read in enumerate(_read_all(members, workers), start=1):
-                if progress:
-                    progress(done, len(members))
-                if read.failure:
-                    report.skipped[read.clip.id] = read.failure
-                    continue
-                order = _order(read, picker, keep)
-                pictures = [picture_bytes(read.pictures[i]) for i in order]
-                writer.write(_sample(row, read, order, pictures))
-                counts.append(row)
-                row, most = row + 1, max(most, len(pictures))
-                report.pictures += len(pictures)
-                if not pictures:
-                    report.without_pictures[read.clip.label] = report.without_pictures.get(read.clip.label, 0) + 1
-        if not counts:
+    of: str  # tells which clips and settings
+    read: dict[str, int] = field(default_factory=dict)  # clips of each split that are behind us
+    shards: dict[str, list[dict]] = field(default_factory=dict)
+    rows: int = 0
+    most: int = 0  # pictures of a clip
+    report: PrepareReport = field(default_factory=PrepareReport)
+
+    @classmethod
+    def begin(cls, folder: Path, of: str) -> _State:
+        """What the folder of an unfinished call says if it was the same call; else a beginning, and the folder is emptied."""
+        try:
+            values = json.loads((folder / STATE).read_text(encoding="utf-8", errors="surrogateescape"))
+            state = cls(**{**values, "report": PrepareReport(**values["report"])})
+            if state.of == of:
+                return state
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        shutil.rmtree(folder, ignore_errors=True)
+        return cls(of)
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), ensure_ascii=False).encode("utf-8", "surrogateescape")
+        write_atomically(folder / STATE, lambda path: path.write_bytes(text), DataError, "the training set")
+
+    def index(self, labels: list[str]) -> dict:
+        splits = {
+            split: {"clips": sum(s["clips"] for s in shards), "shards": shards} for split, shards in self.shards.items()
+        }
+        about = {"format": FORMAT, "labels": labels, "rows": self.rows, "pictures_per_clip": self.most}
+        return about | {"splits": splits, "report": asdict(self.report)}
+
+
+@dataclass
+class _Writing:
+    """Writes splits into a folder, shard by shard."""
+
+    folder: Path
+    state: _State
+    picker: FramePicker | None
+    shard_size: int
+    keep: int
+    workers: int
+    progress: Callable[[int, int], None] | None
+
+    def split(self, name: str, clips: list[Clip]) -> None:
+        """The rest of a split. Raises `DataError` if none of its clips could be read."""
+        state, shards = self.state, self.state.shards.setdefault(name, [])
+        state.read.setdefault(name, 0)
+        reads = _read_all(clips[state.read[name] :], self.workers)
+        while state.read[name] < len(clips):
+            path = self.folder / f"{_file_name(name)}-{len(shards):06d}.tar"
+            if count := self._shard(path, name, reads, len(clips)):
+                shards.append({"name": path.name, "clips": count})
+                state.report.written[name] = state.report.written.get(name, 0) + count
+                state.save(self.folder)
+            else:
+                path.unlink()
+        if not shards:
+            skipped = state.report.skipped
+            shutil.rmtree(self.folder, ignore_errors=True)
             raise DataError(
-                f"The split {split!r} is empty: none of its {len(members)} clips could be read"
-                + (f", for example {next(iter(report.skipped.values()))}" if report.skipped else ""),
+                f"The split {name!r} is empty: none of its {len(clips)} clips could be read"
+                + (f", for example {next(iter(skipped.values()))}" if skipped else ""),
                 "Each split holds at least one clip",
                 "Check where the files lie (--media), and the reasons above",
             )
-        report.written[split] = len(counts)
-        sizes = [min(shard_size, len(counts) - n * shard_size) for n in range(len(names))]
-        shards = [{"name": Path(name).name, "clips": size} for name, size in zip(names, sizes, strict=True)]
-        splits[split] = {"clips": len(counts), "shards": shards}
-    return {"labels": labels, "splits": splits, "rows": row, "pictures_per_clip": most}
+
+    def _shard(self, path: Path, split: str, reads: Iterator[_Read], total: int) -> int:
+        """The next clips in one tar -> how many there were."""
+        from webdataset import TarWriter
+
+        state, report, count = self.state, self.state.report, 0
+        with open(path, "wb") as file, contextlib.closing(TarWriter(file, mtime=0)) as tar:
+            for read in reads:
+                state.read[split] += 1
+                if self.progress:
+                    self.progress(state.read[split], total)
+                if read.failure:
+                    report.skipped[read.clip.id] = read.failure
+                    continue
+                order = _order(read, self.picker, self.keep)
+                pictures = [picture_bytes(read.pictures[i]) for i in order]
+                tar.write(_sample(state.rows, read, order, pictures))
+                state.rows, state.most = state.rows + 1, max(state.most, len(pictures))
+                report.pictures += len(pictures)
+                if not pictures:
+                    report.without_pictures[read.clip.label] = report.without_pictures.get(read.clip.label, 0) + 1
+                count += 1
+                if count == self.shard_size:
+                    break
+        return count
 
 
 def _file_name(split: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import get_context
@@ -27,6 +28,7 @@ from .items import Item, draw, text_number
 from .prepare import FORMAT, INDEX
 from .rows import RowCache
 from .texts import TextEncoder, class_texts
+from .worker import begin
 
 MIXED = 1000  # clips of the shuffle's buffer
 AHEAD = 4  # clips decoded ahead for each worker
@@ -188,6 +190,7 @@ class ShardSource:
         self.pictures = "pixels" if states and most else "none"
         self._most = most if self.pictures == "pixels" else 0
         self._sentences: dict[str, Tensor] = {}
+        self._executor: Executor | None = None
         rows, limit = shards.index["rows"], limit if cache else 0
         folder, kind = cache or Path(), f"{shards.name} {config.sound_policies()}"
         self._sounds = RowCache(folder, f"fbank {kind}", rows, (FRAMES, MEL_BINS), limit)
@@ -213,25 +216,38 @@ class ShardSource:
         self._states.put(row, states)
 
     def report(self) -> list[str]:
-        return list(self._shards.damaged)
+        return [*self._shards.damaged, *dict.fromkeys(c.failure for c in (self._sounds, self._states) if c.failure)]
+
+    def _pool(self) -> Executor:
+        """The decoding processes; they live as long as this source."""
+        if self._executor is None and self._workers:
+            # Not forked: a forked process inherits the locks of threads that it does not have.
+            self._executor = ProcessPoolExecutor(self._workers, get_context("spawn"), begin)
+        return self._executor or _Inline()
 
     def _items(self, raw: Iterator[tuple[int, dict]], epoch: int | None) -> Iterator[Item]:
-        """Decoded by the workers, in the order of `raw`."""
-        with ExitStack() as stack:
-            pool: Executor = _Inline()
-            if self._workers:
-                # Not forked: a forked process inherits the locks of threads that it does not have.
-                pool = ProcessPoolExecutor(self._workers, get_context("spawn"), torch.set_num_threads, (1,))
-                stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-            waiting = [self._submit(pool, place, clip, epoch) for place, clip in islice(raw, AHEAD * self._workers)]
-            while waiting or not self._workers:
+        """Decoded by the workers, in the order of `raw`. Raises `DataError` if one of them was killed."""
+        pool, waiting = self._pool(), deque()
+        try:
+            waiting.extend(self._submit(pool, *clip, epoch) for clip in islice(raw, AHEAD * self._workers))
+            while True:
                 if (following := next(raw, None)) is not None:
                     waiting.append(self._submit(pool, *following, epoch))
                 if not waiting:
                     return
-                item = self._finish(*waiting.pop(0))
+                item = self._finish(*waiting.popleft())
                 if item is not None:
                     yield item
+        except BrokenProcessPool:
+            self._executor = None
+            raise DataError(
+                "A process that decodes clips was killed",
+                "It runs as long as the training; systems short of memory kill such processes",
+                "Call again with fewer --workers; training goes on from the last checkpoint",
+            ) from None
+        finally:
+            for *_, decoded in waiting:
+                decoded.cancel()
 
     def _frame(self, note: Note, epoch: int | None) -> int:
         if epoch is None:

@@ -52,6 +52,7 @@ class Stepper:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
         self.precision = _precision(config.precision, world.device)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.precision == torch.float16)
+        self.averaged = False  # the teacher has been, for a step that the student has not made yet
 
     def autocast(self):
         if self.precision == torch.float32:
@@ -66,14 +67,13 @@ class Stepper:
                 f"The towers give features of {dim} values, and so must the texts",
                 "Bring them to that width, for example with texts.Reduced or texts.orthonormal",
             )
-        sounds = [
-            item.fbank if epoch is None else augmented(item.fbank, config, draw(config, epoch, item.row))
-            for item in items
-        ]
+        sounds = torch.empty(len(items), *items[0].fbank.shape)  # filled clip by clip, so that it is there once
+        for n, item in enumerate(items):
+            sounds[n] = item.fbank if epoch is None else augmented(item.fbank, config, draw(config, epoch, item.row))
         states = self._states(items)
         return Batch(
             [item.key for item in items],
-            torch.stack(sounds).to(device),
+            sounds.to(device),
             torch.stack([item.text for item in items]).float().to(device),
             torch.tensor([item.text_id for item in items], device=device),
             None if states is None else states.to(device),
@@ -111,7 +111,9 @@ class Stepper:
         Raises `NotFiniteError` before the weights would be ruined.
         """
         batch, config, gather = self.assemble(items, epoch), self.config, self.world.gather
-        self.teacher.update()
+        if not self.averaged:
+            self.teacher.update()
+            self.averaged = True
         a_momentum = self._in_parts(self.teacher.audio, batch.fbank)
         a_momentum = None if a_momentum is None else gather(a_momentum)
         texts, seen, text_ids = gather(batch.texts), gather(batch.seen.float()) > 0, gather(batch.text_ids)
@@ -146,6 +148,7 @@ class Stepper:
         value = joint_backward(encode, len(items), self.chunk, loss, self.parameters, self.world, scale)
         self._require_finite(float(value), batch)
         self._apply(batch, rate)
+        self.averaged = False
         return {"loss": float(value), **terms, "alpha": alpha, "lr": rate}
 
     def _no_states(self, items: list[Item]) -> Tensor:
@@ -175,6 +178,7 @@ class Stepper:
             if x is not None:
                 bad = ~torch.isfinite(x.flatten(1)).all(dim=1)
                 guilty += [f"the {name} of {batch.keys[n]}" for n in bad.nonzero().flatten().tolist()]
+        guilty = [who for part in self.world.gather_objects(guilty) for who in part]
         what = ", ".join(guilty[:5]) or f"none of its inputs; its clips are {', '.join(batch.keys[:5])}..."
         raise NotFiniteError(
             f"The loss or its gradient is not a number; not finite: {what}",

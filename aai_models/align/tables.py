@@ -141,7 +141,8 @@ def _vggsound(source: Path, media: Path | None) -> Iterator[Clip]:
             name, start, label, split = (cell.strip() for cell in row[:4])
             begin = _number(start, source, line, "start")
             cut = f"{name}_{int(begin):06d}"
-            clip = Clip(cut, files.get(cut, folder / f"{name}.mp4"), plain(label), split=split, seconds=10.0)
+            sound = files.get(cut, folder / f"{name}.mp4")
+            clip = Clip(cut, sound, plain(label), split=split, seconds=10.0, group=name)
             yield clip if cut in files else replace(clip, sound=files.get(name, clip.sound), start=begin)
 
 
@@ -153,8 +154,9 @@ def _table(source: Path, media: Path | None) -> Iterator[Clip]:
             raise DataError(f"{source.name}, line {line} has neither text nor label", "Each clip needs one of them")
         cells = [value for key, value in row.items() if key.startswith("image") and value]
         names = [name.strip() for cell in cells for name in cell.split(";") if name.strip()]
+        recording = Path(row["audio"]).with_suffix("").as_posix()
         yield Clip(
-            row.get("id") or f"{Path(row['audio']).stem}",
+            row.get("id") or (f"{recording}@{row['start']}" if row.get("start") else recording),
             folder / row["audio"],
             label,
             text if text != label else "",
@@ -163,6 +165,7 @@ def _table(source: Path, media: Path | None) -> Iterator[Clip]:
             _number(row.get("start") or "0", source, line, "start"),
             _number(row["seconds"], source, line, "seconds") if row.get("seconds") else None,
             tuple(folder / name for name in names),
+            recording,
         )
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from ..draw import GROUND, INK, font, heat, shorten
 from .evaluate import Classification, RetrievalRow, chance
-from .published import TABLE_1, TABLE_2, Row
+from .published import MARKS, TABLE_1, TABLE_2, Row, classification_mark, retrieval_mark
 
 
 @dataclass
@@ -26,6 +26,8 @@ class Evaluation:
     clips: int
     classes: int
     texts: str
+    trained_here: bool = False  # on clips of this set: its classes are not new to the encoder
+    remarks: list[str] = field(default_factory=list)
     retrieval: list[RetrievalRow] = field(default_factory=list)
     classification: list[Classification] = field(default_factory=list)
     probe: float | None = None  # percent
@@ -33,14 +35,27 @@ class Evaluation:
     skipped: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """Everything, with the published rows and whether they may be compared."""
+        """Everything, with the published rows, each with its mark."""
         values = dataclasses.asdict(self)
+        clips = {row.subset: row.to_picture.count for row in self.retrieval}
         values["published"] = {
-            "comparable": self.known_as in ("VGGSound", "ESC-50", "UrbanSound8K"),
-            "table_1": {name: [dataclasses.asdict(row) for row in rows] for name, rows in TABLE_1.items()},
-            "table_2": {name: [dataclasses.asdict(row) for row in rows] for name, rows in TABLE_2.items()},
+            "marks": MARKS,
+            "table_1": {
+                name: [{**dataclasses.asdict(row), "mark": self.mark_1(row, name, clips.get(name, 0))} for row in rows]
+                for name, rows in TABLE_1.items()
+            },
+            "table_2": {
+                name: [{**dataclasses.asdict(row), "mark": self.mark_2(row, name)} for row in rows]
+                for name, rows in TABLE_2.items()
+            },
         }
         return json.dumps(values, indent=1, ensure_ascii=False)
+
+    def mark_1(self, row: Row, subset: str, clips: int) -> str:
+        return retrieval_mark(row, self.known_as, subset, clips)
+
+    def mark_2(self, row: Row, name: str) -> str:
+        return classification_mark(row, name, self.known_as, self.clips, self.trained_here)
 
 
 def text_tables(evaluation: Evaluation) -> str:
@@ -49,6 +64,7 @@ def text_tables(evaluation: Evaluation) -> str:
         f"{evaluation.encoder} on {evaluation.known_as} ({evaluation.data}), split {evaluation.split}: "
         f"{evaluation.clips} clips, {evaluation.classes} classes"
     ]
+    parts += evaluation.remarks
     if evaluation.retrieval:
         parts.append(_grid("Table 1: retrieval, in percent", *_retrieval_rows(evaluation)))
     if evaluation.classification:
@@ -78,7 +94,6 @@ def _retrieval_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]
         "ties",
     ]
     rows = []
-    comparable = evaluation.known_as == "VGGSound"
     for n, row in enumerate(evaluation.retrieval):
         for who in (evaluation, *evaluation.baselines):
             if n < len(who.retrieval):
@@ -86,8 +101,9 @@ def _retrieval_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]
         guess = chance(row.to_picture.count)
         rows.append([row.subset, "chance", *_figures(RetrievalRow("", guess, guess))])
         for other in TABLE_1[row.subset]:
-            figures = [f"{value:.2f}" for value in other.figures]
-            rows.append([row.subset, _published(other, comparable), "", *figures, "", "", "", "", "", ""])
+            there, back = ([f"{v:.2f}" for v in way] + [""] * (3 - len(way)) for way in (other.figures, other.back))
+            mark = evaluation.mark_1(other, row.subset, row.to_picture.count)
+            rows.append([row.subset, _published(other, mark), "", *there, "", *back, "", ""])
     return head, rows
 
 
@@ -98,8 +114,7 @@ def _figures(row: RetrievalRow) -> list[str]:
     return [*cells, f"{max(row.to_picture.ties, row.to_sound.ties):.1f}"]
 
 
-def _published(row: Row, comparable: bool) -> str:
-    mark = "=" if comparable else "x"
+def _published(row: Row, mark: str) -> str:
     return f"{mark} {row.model} [{row.source}{'; ' + row.note if row.note else ''}]"
 
 
@@ -115,7 +130,7 @@ def _classification_rows(evaluation: Evaluation) -> tuple[list[str], list[list[s
     for name in TABLE_2 if evaluation.known_as not in TABLE_2 else [evaluation.known_as]:
         for other in TABLE_2[name]:
             rows.append(
-                [f"{_published(other, name == evaluation.known_as)} {name}", "", f"{other.figures[0]:.2f}", "", ""]
+                [f"{_published(other, evaluation.mark_2(other, name))} {name}", "", f"{other.figures[0]:.2f}", "", ""]
             )
     return head, rows
 
@@ -125,7 +140,7 @@ def _grid(title: str, head: list[str], rows: list[list[str]]) -> str:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
     ]
-    key = "= published, same test data   x published, other test data: not comparable, for orientation"
+    key = "   ".join(f"{mark} {meaning}" for mark, meaning in MARKS.items())
     return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:], key])
 
 

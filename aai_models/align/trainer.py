@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import signal
@@ -70,7 +71,9 @@ class Trainer:
         self.student, self.teacher = self.stepper.student, self.stepper.teacher
         self.identity = {"data": source.name, "processes": str(self.world.size), "begun_with": fingerprint(model)}
         self.step = self.epoch = self.consumed = self.step_of_epoch = 0
-        self.best, self.best_step, self.stopping = -1.0, 0, False
+        self.best, self.best_step = -1.0, 0
+        self.asked = False  # this process was asked to stop; `stopping`: all agreed to
+        self.stopping = False
         self._say = say if self.world.rank == 0 else lambda _: None
         self._progress = progress if self.world.rank == 0 else None
         self._begun_at, self._first_step = time.monotonic(), 0
@@ -108,7 +111,7 @@ class Trainer:
             raise
 
     def run(self) -> Result:
-        """Train to the end, or until `stopping` is set; goes on from the folder's `last.run` if there is one."""
+        """Train to the end, or until `asked` is set; goes on from the folder's `last.run` if there is one."""
         config, world = self.config, self.world
         self._begin()
         log = _Log(self.folder, self.options.tensorboard, self.step) if world.rank == 0 else None
@@ -123,10 +126,10 @@ class Trainer:
                     if world.any(time.monotonic() - saved_at > 60 * self.options.checkpoint_minutes):
                         self.save_last()
                         saved_at = time.monotonic()
-                    self.stopping = world.any(self.stopping or self.step == self.options.max_steps)
+                    self.stopping = world.any(self.asked or self.step == self.options.max_steps)
                     if self.stopping:
                         break
-                else:
+                if not self.stopping:
                     self.epoch, self.consumed, self.step_of_epoch = self.epoch + 1, 0, 0
                     self._look(log)
                     self.save_last()
@@ -135,8 +138,7 @@ class Trainer:
         finally:
             if log is not None:
                 log.close()
-        for line in self.source.report():
-            self._say(f"skipped: {line}")
+        self._report()
         finished = self.epoch >= config.epochs
         if finished and world.rank == 0:
             self._save_encoder(runfile.FINAL, "the last step")
@@ -146,6 +148,14 @@ class Trainer:
             self._save_encoder(runfile.BEST, "nothing was held out: this is the last step")
         world.wait()
         return Result(self.step, finished, self.best, self.best_step, self.folder / runfile.BEST)
+
+    def _report(self) -> None:
+        """How many clips and shards all processes together could not use, and why."""
+        lines = [line for part in self.world.gather_objects(self.source.report()) for line in part]
+        if lines:
+            self._say(f"trouble with {len(lines)} clips or shards; what could not be read was skipped:")
+        for line in lines:
+            self._say(f"  {line}")
 
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -157,6 +167,7 @@ class Trainer:
             self.step, self.epoch, self.step_of_epoch = record["step"], record["epoch"], record["step_of_epoch"]
             self.consumed = record["consumed"][self.world.rank]
             self.best, self.best_step = record["best"], record["best_step"]
+            self.stepper.averaged = record.get("averaged", False)
             if self.stepper.scaler.is_enabled():
                 self.stepper.scaler.load_state_dict(record["scaler"])
             if self.world.rank == 0:
@@ -177,7 +188,9 @@ class Trainer:
         items = self.source.train(self.epoch, self.world.rank, self.world.size, self.consumed)
         while self.step_of_epoch < self._steps_of_epoch():
             batch = list(islice(items, self.stepper.local))
-            if self.world.any(len(batch) < self.stepper.local):
+            # What Ctrl-C also ends, such as a download, must not pass for the end of the epoch.
+            self.stopping = self.world.any(self.asked)
+            if self.stopping or self.world.any(len(batch) < self.stepper.local):
                 return
             yield batch
 
@@ -243,6 +256,7 @@ class Trainer:
             return
         record = {"step": self.step, "epoch": self.epoch, "step_of_epoch": self.step_of_epoch, "consumed": consumed}
         record |= {"best": self.best, "best_step": self.best_step, "identity": self.identity}
+        record["averaged"] = self.stepper.averaged
         record["scaler"] = self.stepper.scaler.state_dict()
         path = self.folder / runfile.LAST
         runfile.save_last(path, self.student, self.teacher, self.stepper.optimizer, self.config, record)
@@ -261,21 +275,23 @@ def train(
 ) -> Result:
     """Tune a CAVT-MAE towards texts and pictures (Eq. 1) into `folder`; the same call goes on where it was stopped.
 
-    `source` is a `MemorySource`, a `ShardSource`, or anything else that keeps to `items.Source`. Ctrl-C finishes the
-    step, saves and returns. `progress(step, steps)` is called after each step. Raises `TrainingError`.
+    `source` is a `MemorySource`, a `ShardSource`, or anything else that keeps to `items.Source`. Ctrl-C, or SIGTERM as
+    clusters send it, finishes the step, saves and returns. `progress(step, steps)` is called after each step. Raises
+    `TrainingError`.
     """
     trainer = Trainer(model, source, config, folder, world=world, options=options, say=say, progress=progress)
     if threading.current_thread() is not threading.main_thread():
         return trainer.run()
 
     def stop(*_):
-        trainer.stopping = True
+        trainer.asked = True
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {which: signal.signal(which, stop) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         return trainer.run()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)
 
 
 class _Log:
@@ -293,17 +309,25 @@ class _Log:
                 pass  # the lines hold the same figures
 
     def write(self, figures: dict, others: dict) -> None:
-        self._file.write(json.dumps(figures) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            for name, value in {**figures, **others}.items():
+        """Raises `TrainingError` if the disk does not take it."""
+        try:
+            self._file.write(json.dumps(figures) + "\n")
+            self._file.flush()
+            for name, value in {**figures, **others}.items() if self._board is not None else ():
                 if name != "step":
                     self._board.add_scalar(name.replace("heldout_", "heldout/"), value, figures["step"])
+        except OSError as error:
+            raise TrainingError(
+                f"Could not write the log ({error.strerror or error})",
+                "The training's folder must be writable and have room",
+                "Free some space; the same command goes on from the last checkpoint",
+            ) from None
 
     def close(self) -> None:
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for part in (self._file, self._board):
+            if part is not None:
+                with contextlib.suppress(OSError):
+                    part.close()
 
 
 def fingerprint(model: CAVTMAE) -> str:

@@ -10,6 +10,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def find_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one; `cuda` is the one that belongs to this process."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
+
+
 @dataclass
 class World:
     """This process among all."""
@@ -22,9 +29,7 @@ class World:
     def start(cls, device: str = "auto") -> World:
         """Join the group that `torchrun` describes in the environment; alone without one."""
         rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        place = torch.device(device, int(os.environ.get("LOCAL_RANK", 0))) if device == "cuda" else torch.device(device)
+        place = find_device(device)
         if place.type == "cuda":
             torch.cuda.set_device(place)
         if size > 1:

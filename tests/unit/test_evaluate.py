@@ -7,11 +7,28 @@ import json
 import pytest
 import torch
 from aai_pack.aai_models.align import judging, metrics
+from aai_pack.aai_models.align.__main__ import main
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE
 from aai_pack.aai_models.align.config import PRESETS
-from aai_pack.aai_models.align.evaluate import Judged, chance, class_similarities, encode_set, table_1, table_2
+from aai_pack.aai_models.align.evaluate import (
+    Judged,
+    chance,
+    class_similarities,
+    encode_set,
+    read_list,
+    table_1,
+    table_2,
+)
 from aai_pack.aai_models.align.metrics import accuracy, linear_probe, ranks, retrieval, subset_rows
-from aai_pack.aai_models.align.published import TABLE_1, TABLE_2, URBAN, recognise
+from aai_pack.aai_models.align.published import (
+    LISTED,
+    TABLE_1,
+    TABLE_2,
+    URBAN,
+    classification_mark,
+    recognise,
+    retrieval_mark,
+)
 from aai_pack.aai_models.align.shards import Note, ShardSet
 from aai_pack.aai_models.align.tables_out import similarity_picture, table_picture, text_tables, write_all
 from aai_pack.aai_models.align.texts import HashedWords
@@ -141,8 +158,12 @@ class TestTables:
             assert words in text
         assert "= CAVT-MAE" not in text
         stored = json.loads((tmp_path / "evaluation.json").read_text())
-        assert stored["clips"] == 4 and not stored["published"]["comparable"]
-        assert stored["published"]["table_1"]["all"][-1]["figures"] == [8.86, 23.46, 32.83]
+        published = stored["published"]
+        tables = [*published["table_1"].values(), *published["table_2"].values()]
+        assert stored["clips"] == 4 and {row["mark"] for rows in tables for row in rows} == {"x"}
+        assert published["table_1"]["all"][-1]["figures"] == [8.86, 23.46, 32.83]
+        sync = next(line for line in text.splitlines() if "CAV-MAE Scale+ [" in line)
+        assert sync.split()[-6:] == ["12.80", "30.40", "40.30", "14.80", "34.20", "44.00"]
         names = {path.name for path in tmp_path.iterdir()}
         assert {"table.png", "sounds_and_pictures.png", "sounds_and_words.png", "evaluation.txt"} <= names
 
@@ -173,7 +194,53 @@ class TestTables:
         assert recognise([*URBAN, "a", "b", "c", "d", "e"]) == "UrbanSound8K" and recognise(["dog"]) == "another set"
         esc = ["Keyboard typing", "sea waves", "clock tick", *map(str, range(47))]
         assert recognise(esc) == "ESC-50" and set(TABLE_2) == {"VGGSound", "ESC-50", "UrbanSound8K"}
-        assert all(len(row.figures) == 3 for rows in TABLE_1.values() for row in rows)
+        assert all(len(row.figures) == 3 for rows in TABLE_1.values() for row in rows if row.source.startswith("Align"))
+        assert {len(row.figures) for row in LISTED} == {0, 1, 3} and len(LISTED) == 8
+
+    def test_what_may_be_compared(self):
+        paper, sync, elsewhere = TABLE_1["5 per class"][4], LISTED[0], LISTED[-1]
+        assert retrieval_mark(paper, "VGGSound", "5 per class", 1400) == "~"
+        assert retrieval_mark(paper, "VGGSound", "5 per class", 300) == "x"  # another split
+        assert retrieval_mark(paper, "another set", "5 per class", 1400) == "x"
+        assert retrieval_mark(sync, "VGGSound", "5 per class", 1545) == "~"
+        assert retrieval_mark(sync, "VGGSound", "list", 1500) == "="
+        assert retrieval_mark(elsewhere, "VGGSound", "list", 1500) == "x"
+        esc, urban, vgg = (TABLE_2[name][0] for name in ("ESC-50", "UrbanSound8K", "VGGSound"))
+        assert classification_mark(esc, "ESC-50", "ESC-50", 2000, False) == "="
+        assert classification_mark(esc, "ESC-50", "ESC-50", 400, False) == "x"  # one fold
+        assert classification_mark(esc, "ESC-50", "ESC-50", 2000, True) == "x"  # not zero-shot
+        assert classification_mark(urban, "UrbanSound8K", "ESC-50", 2000, False) == "x"
+        assert classification_mark(vgg, "VGGSound", "VGGSound", 14_000, True) == "~"
+
+    def test_a_list_of_clips(self, trained, tmp_path):
+        place, encoder = trained
+        features = encode_set(Judged.open(encoder), ShardSet.open(str(place)), "train")
+        text, data = tmp_path / "list.csv", tmp_path / "list.json"
+        text.write_text("clip 1,dog\nclip 3\n\nclip 999\n")
+        data.write_text(json.dumps({"data": [{"video_id": "clip 1"}, {"video_id": "clip 3"}, {"video_id": "abc"}]}))
+        features.notes[0] = Note(0, "abc_000030", "dog", "", 0, (), 0)
+        first, second = (table_1(features, listed=read_list(path))[-1] for path in (text, data))
+        assert (first.subset, first.to_picture.count, second.to_picture.count) == ("list", 2, 3)
+        with pytest.raises(DataError, match=r"None of the 1 clips of the list.*Ids here look like"):
+            table_1(features, listed={"gone"})
+        data.write_text("[]")
+        for path in (data, tmp_path / "gone.txt"):
+            with pytest.raises(DataError, match="is no list of clips"):
+                read_list(path)
+        assert main(["evaluate", str(encoder), str(place), "--split=train", f"--list={text}", f"--out={tmp_path}"]) == 0
+        assert "list " in (tmp_path / "evaluation.txt").read_text()
+
+    def test_remarks(self, trained, tmp_path):
+        """An encoder that was trained on this set, and one that is judged with other words than it was trained with."""
+        place, encoder = trained
+        judged, shards = Judged.open(encoder), ShardSet.open(str(place))
+        judged.trained_on = f"{shards.name}; hashed words 64"
+        here = judging.judge(judged, shards, "val", HashedWords(64))[0]
+        assert here.trained_here and "its classes are not new to it" in text_tables(here)
+        assert "not trained towards" not in text_tables(here)
+        judged.trained_on = "309 labels, clips {}; CLIP 768"
+        other = judging.judge(judged, shards, "val", HashedWords(64))[0]
+        assert not other.trained_here and "was not trained towards hashed words 64" in text_tables(other)
 
     def test_pictures_of_tables(self):
         values = torch.eye(309).numpy()

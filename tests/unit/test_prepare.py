@@ -1,4 +1,4 @@
-"""Training sets: every layout, video frames chosen by CLIP, and clips that are missing, silent, doubled or damaged."""
+"""Training sets: video frames chosen by CLIP, and clips that are missing, silent, doubled or damaged."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from aai_pack.aai_models.align import media
+from aai_pack.aai_models.align import prepare as preparing
 from aai_pack.aai_models.align.media import FramePicker, clip_pictures, picture_bytes, sound_bytes, video_frames
-from aai_pack.aai_models.align.prepare import choose_folds, give_pictures, hold_out, prepare
-from aai_pack.aai_models.align.tables import Clip, plain, read_clips
-from aai_pack.aai_models.align.texts import CLIPTexts, HashedWords, Reduced, class_texts, orthonormal
+from aai_pack.aai_models.align.prepare import give_pictures, hold_out, prepare
+from aai_pack.aai_models.align.tables import Clip, read_clips
 from aai_pack.aai_models.audio.decode import decode_audio
 from aai_pack.aai_models.audio.errors import AudioError
-from aai_pack.aai_models.errors import CheckpointError, DataError, TrainingError
+from aai_pack.aai_models.errors import CheckpointError, DataError
 from aai_pack.tests import sounds
 from PIL import Image
 
@@ -27,17 +27,17 @@ def write_tone(path, seconds: float = 0.5, frequency: float = 440.0):
     return path
 
 
-def write_video(path, colours, rate: int = 10, with_sound: bool = True):
+def write_video(path, colours, rate: int = 10, with_sound: bool = True, size=(64, 48)):
     """One frame of each colour a tenth of a second; a tone as long."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=rate)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.width, video.height, video.pix_fmt = *size, "yuv420p"
         sound = container.add_stream("aac", rate=16000, layout="mono") if with_sound else None
         for colour in colours:
-            image = np.full((48, 64, 3), colour, dtype=np.uint8)
+            image = np.full((size[1], size[0], 3), colour, dtype=np.uint8)
             container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode(None))
         if with_sound:
@@ -97,93 +97,6 @@ def members(folder) -> dict[str, list[str]]:
     return found
 
 
-class TestLayouts:
-    def test_esc50(self, tmp_path):
-        (tmp_path / "meta").mkdir()
-        (tmp_path / "meta" / "esc50.csv").write_text(
-            "filename,fold,target,category,esc10,src_file,take\n1-137-A-32.wav,1,32,keyboard_typing,False,137,A\n"
-        )
-        clips = read_clips(tmp_path)
-        assert clips == [
-            Clip("1-137-A-32", tmp_path / "audio" / "1-137-A-32.wav", "keyboard typing", fold=1, group="1-137")
-        ]
-
-    def test_esc10_as_first_published(self, tmp_path):
-        write_tone(tmp_path / "001 - Dog bark" / "1-100032-A.wav"), write_tone(tmp_path / "sea_waves" / "3-7-B.wav")
-        assert [(c.label, c.fold) for c in read_clips(tmp_path)] == [("Dog bark", 1), ("sea waves", 3)]
-
-    def test_urbansound8k(self, tmp_path):
-        (tmp_path / "metadata").mkdir()
-        (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(
-            "slice_file_name,fsID,start,end,salience,fold,classID,class\n100-3-0-0.wav,100,0,0.3,1,5,3,dog_bark\n"
-        )
-        (clip,) = read_clips(tmp_path)
-        assert (clip.label, clip.fold, clip.sound.parent.name) == ("dog bark", 5, "fold5")
-
-    def test_vggsound(self, tmp_path):
-        table = tmp_path / "vggsound.csv"
-        table.write_text('abc,30,"people marching, singing",train\ndef,7,dog_barking,test\n')
-        write_tone(tmp_path / "videos" / "abc_000030.wav"), write_tone(tmp_path / "videos" / "def.wav")
-        first, second = read_clips(table, media=tmp_path / "videos")
-        assert (first.label, first.start, first.split, first.id) == (
-            "people marching, singing",
-            0,
-            "train",
-            "abc_000030",
-        )
-        assert (second.start, second.seconds, second.sound.name, second.split) == (7, 10.0, "def.wav", "test")
-
-    def test_a_table_of_ones_own(self, tmp_path):
-        table = tmp_path / "clips.csv"
-        table.write_text(
-            "audio,image1,image2,text,label,split,fold,start\na.wav,x.png,y.png;z.png,a dog barks,dog,val,2,1.5\n"
-            'b.wav,,,"ein Hund, müde\u2026",,,,\n',
-            encoding="utf-8",
-        )
-        first, second = read_clips(table)
-        assert first.pictures == (tmp_path / "x.png", tmp_path / "y.png", tmp_path / "z.png")
-        assert (first.text, first.label, first.split, first.fold, first.start) == ("a dog barks", "dog", "val", 2, 1.5)
-        assert (second.label, second.text, second.split) == ("ein Hund, müde…", "", "train")
-
-    def test_folders(self, tmp_path):
-        write_tone(tmp_path / "train" / "dog" / "a.wav"), write_tone(tmp_path / "test" / "sea_waves" / "x" / "a.wav")
-        assert [(c.split, c.label) for c in read_clips(tmp_path)] == [("train", "dog"), ("test", "sea waves")]
-        assert [c.label for c in read_clips(tmp_path / "train")] == ["dog"]
-
-    @pytest.mark.parametrize(
-        ("text", "words"),
-        [
-            ("audio,image\na.wav,b.png\n", "line 2 has neither text nor label"),
-            ("audio,text,start\na.wav,dog,soon\n", "line 2: start is 'soon'"),
-            ("audio,text\n", "names no clip"),
-            ("one,two\n", "has 2 cells"),
-        ],
-    )
-    def test_tables_that_are_none(self, tmp_path, text, words):
-        path = tmp_path / "t.csv"
-        path.write_text(text)
-        with pytest.raises(DataError, match=words):
-            read_clips(path)
-
-    def test_other_mistakes(self, tmp_path):
-        with pytest.raises(DataError, match="There is no"):
-            read_clips(tmp_path / "gone")
-        with pytest.raises(DataError, match="names no clip"):
-            read_clips(tmp_path)
-        with pytest.raises(DataError, match="layout is 'audioset'"):
-            read_clips(tmp_path, "audioset")
-        clips = [Clip(str(n), tmp_path, "dog", fold=n) for n in (1, 2, 3, 4, 5)]
-        chosen = choose_folds(clips, [1, 2], [3])
-        assert [(c.fold, c.split) for c in chosen] == [(1, "train"), (2, "train"), (3, "test")]
-        with pytest.raises(DataError, match="Fold 3 is to be trained and tested on"):
-            choose_folds(clips, [1, 3], [3])
-        with pytest.raises(DataError, match="no clip of fold 9"):
-            choose_folds(clips, [9], [3])
-
-    def test_labels_as_words(self):
-        assert plain("001 - Dog bark") == "Dog bark" and plain("sea_waves ") == "sea waves"
-
-
 class TestMedia:
     def test_a_short_sound_stays_as_it_is_and_a_part_is_cut(self, tmp_path):
         path = write_tone(tmp_path / "a.wav", 2.0)
@@ -220,6 +133,13 @@ class TestMedia:
         assert small.size == (427, 256) and small.mode == "RGB"
         assert Image.open(io.BytesIO(picture_bytes(Image.new("L", (40, 30))))).size == (40, 30)
 
+    def test_what_is_read_ahead_is_small(self, tmp_path):
+        """Twenty frames of each of the clips that are read ahead would otherwise fill the memory."""
+        Image.new("RGB", (1200, 900), "red").save(tmp_path / "a.png")
+        (picture,) = clip_pictures(Clip("a", tmp_path / "a.wav", "red", pictures=(tmp_path / "a.png",)))
+        frames = clip_pictures(Clip("v", write_video(tmp_path / "v.mp4", [(9, 9, 9)] * 5, size=(640, 480)), "dark"))
+        assert picture.size == (341, 256) and {frame.size for frame in frames} == {(341, 256)}
+
     def test_clip_orders_frames_by_the_label(self, tmp_path, clip_folder):
         picker = FramePicker(clip_folder)
         pictures = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue", "white")]
@@ -253,6 +173,44 @@ class TestPrepare:
         assert not (tmp_path / "set%.partial").exists()
         with pytest.raises(DataError, match="is there already"):
             prepare(clips, tmp_path / "set%")
+
+    @pytest.mark.parametrize("end", [KeyboardInterrupt, OSError(28, "No space left on device")])
+    def test_it_goes_on_behind_the_last_whole_shard(self, tmp_path, monkeypatch, end):
+        sounds.write_wav(tmp_path / "silent.wav", np.zeros(8000))
+        paths = [tmp_path / "silent.wav" if n == 1 else write_tone(tmp_path / f"{n}.wav") for n in range(8)]
+        clips = [Clip(f"c{n}", path, "dog", split="val" if n > 6 else "train") for n, path in enumerate(paths)]
+        prepare(clips, tmp_path / "whole", shard_size=2)
+        read, ends = [], [3]
+
+        def counted(sample_of):
+            def sample(row, clip, *rest):
+                if len(read) in ends:
+                    raise end
+                read.append(clip.clip.id)
+                return sample_of(row, clip, *rest)
+
+            return sample
+
+        monkeypatch.setattr(preparing, "_sample", counted(preparing._sample))
+        with pytest.raises((KeyboardInterrupt, DataError)) as caught:
+            prepare(clips, tmp_path / "set", shard_size=2)
+        assert end is KeyboardInterrupt or "goes on behind the last whole shard" in str(caught.value)
+        assert not (tmp_path / "set").exists() and read == ["c0", "c2", "c3"]
+        ends.clear(), read.clear()
+        report = prepare(clips, tmp_path / "set", shard_size=2)
+        assert read == ["c3", "c4", "c5", "c6", "c7"]
+        assert report.written == {"train": 6, "val": 1} and list(report.skipped) == ["c1"]
+        for path in (tmp_path / "whole").iterdir():
+            assert path.read_bytes() == (tmp_path / "set" / path.name).read_bytes()
+        assert not (tmp_path / "set.partial").exists()
+
+    def test_another_call_begins_anew(self, tmp_path):
+        clips = [Clip(f"c{n}", write_tone(tmp_path / f"{n}.wav"), "dog") for n in range(3)]
+        partial = tmp_path / "set.partial"
+        partial.mkdir()
+        (partial / "train-000000.tar").write_bytes(b"old"), (partial / "unfinished.json").write_text('{"of": "other"}')
+        assert prepare(clips, tmp_path / "set", shard_size=2).written == {"train": 3}
+        assert len(members(tmp_path / "set")) == 3
 
     def test_bad_clips_are_skipped_and_named(self, tmp_path):
         good = write_tone(tmp_path / "good.wav")
@@ -307,40 +265,3 @@ class TestPrepare:
         assert 10 <= len(chosen) <= 24 and len({c.group for c in chosen}) == len(chosen) / 2
         assert hold_out(clips, 0.2) == held and hold_out(held, 0.5) == held
         assert {c.split for c in hold_out(clips, 0.0)} == {"train"}
-
-
-class TestTexts:
-    def test_hashed_words(self):
-        texts = HashedWords(256)
-        dog, sea, both = texts.encode(["dog", "Sea!", "dog sea"])
-        torch.testing.assert_close(dog, HashedWords(256).encode(["DOG"])[0])
-        assert abs(float(dog @ sea)) < 0.25 and float(dog @ both) > 0.6
-        assert torch.isfinite(texts.encode(["", "?!", "日本"])).all()
-
-    def test_clip(self, tmp_path, clip_folder):
-        texts = CLIPTexts(clip_folder / "text")
-        features = texts.encode(["dog", "rain", "dog"])
-        assert features.shape == (3, 32) and torch.equal(features[0], features[2])
-        assert not torch.allclose(features[0], features[1])
-        torch.testing.assert_close(features.norm(dim=-1), torch.ones(3))
-        assert CLIPTexts(clip_folder / "text").name == texts.name
-        lifted = Reduced(texts, 48).encode(["dog", "rain"])
-        torch.testing.assert_close(lifted @ lifted.T, features[:2] @ features[:2].T, rtol=0, atol=1e-5)
-        with pytest.raises(CheckpointError, match="has no tokenizer"):
-            CLIPTexts(clip_folder.parent / "gone")
-        with pytest.raises(CheckpointError, match="cannot be read as a CLIPTextModel"):
-            CLIPTexts(words_alone(tmp_path, clip_folder))
-
-    def test_prompts(self):
-        texts = HashedWords(64)
-        raw = class_texts(texts, ["dog", "{x}"], "label")
-        torch.testing.assert_close(raw, texts.encode(["dog", "{x}"]))
-        assert class_texts(texts, ["dog"], "ensemble").norm() == pytest.approx(1.0)
-        with pytest.raises(TrainingError, match="Known are label"):
-            class_texts(texts, ["dog"], "song")
-
-    def test_orthonormal_maps(self):
-        for n_in, n_out in ((8, 5), (5, 8)):
-            q = orthonormal(n_in, n_out)
-            gram = q.T @ q if n_in > n_out else q @ q.T
-            torch.testing.assert_close(gram, torch.eye(5), rtol=0, atol=1e-5)

@@ -214,8 +214,8 @@ class TestGoingOn:
         settings = [f"--set=tower.{name}={value}" for name, value in tower]
         settings += ["--set=batch=4", "--set=epochs=2", "--set=momentum_target=head", "--device=cpu", "--workers=0"]
         command = ["train", str(prepared), str(tmp_path), *settings]
-        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "--no-python"]
-        launch += [sys.executable, "-m", "aai_models.align", *command]
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+        launch += ["-m", "aai_models.align", *command]
         options = {"cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "timeout": 300}
         if stops:
             first = subprocess.run([*launch, "--max-steps=2"], **options, capture_output=True, text=True)
