@@ -62,7 +62,7 @@ class BranchRun:
         try:
             yield
         finally:
-            self._mode = "off"
+            self._mode, self._call, self._maps = "off", None, None
             self._bank.clear()
 
     def begin_branch(self, number: int) -> None:
@@ -224,7 +224,7 @@ class BranchRun:
 
     def _inject_cross(self, inner, q, k, v, extra) -> Tensor:
         """Eq. 7 for the rows of this edit; all others keep their bits."""
-        parts, values = [], v
+        parts, values, new_q, new_k = [], v, q, k
         for rows, tag in self._tagged_rows(q, extra):
             mix = self._mix(tag, extra)
             if mix is None or mix.neutral:
@@ -233,10 +233,19 @@ class BranchRun:
             if source is None and bool(mix.source.any()):
                 continue
             values = v.clone() if values is v else values
-            values[rows] = scale_columns(v[rows], mix.own)
-            if source is not None:
-                parts.append((rows, source, source_values(v[rows], mix, source[1].shape[1])))
-        out = inner(q, k, values, extra)
+            if source is None:
+                values[rows] = scale_columns(v[rows], mix.own)
+                continue
+            gathered = source_values(v[rows], mix, source[1].shape[1])
+            if inner is plain_attention and gathered.shape[1] == k.shape[1] and not bool(mix.own.any()):
+                # Nothing of its own is left: one call with the source's shapes, so that even rounding is the source's.
+                if new_q is q:
+                    new_q, new_k = q.clone(), k.clone()
+                new_q[rows], new_k[rows], values[rows] = *source, gathered
+            else:
+                values[rows] = scale_columns(v[rows], mix.own)
+                parts.append((rows, source, gathered))
+        out = inner(new_q, new_k, values, extra)
         for rows, (q_source, k_source), gathered in parts:
             out[rows] += plain_attention(q_source, k_source, gathered, extra)
         return out
