@@ -65,10 +65,9 @@ def run_example(client: Client, name: str, prompt: dict, folder: Path) -> dict:
     }
 
 
-def run_demo(version: str, out: Path, sounds: Path | None, models: str) -> int:
-    """Build the host, run the examples, write report.json and index.html; 0 only if every example succeeded."""
+def run_examples(version: str, files: Path, sounds: Path | None, models: str) -> list[dict]:
+    """Build the host and run every example -> their entries; pictures and sounds lie in `files` then."""
     host = ensure_host(version)
-    files = out / "files"
     shutil.rmtree(files, ignore_errors=True)
     files.mkdir(parents=True, exist_ok=True)
     with Workspace() as workspace:
@@ -86,6 +85,13 @@ def run_demo(version: str, out: Path, sounds: Path | None, models: str) -> int:
             for name in entry["page"]["sounds"] + entry["page"]["references"]:
                 if (workspace.input / name).is_file():
                     shutil.copy(workspace.input / name, files / name)
+    return entries
+
+
+def run_demo(version: str, out: Path, sounds: Path | None, models: str) -> int:
+    """Run the examples, write report.json and index.html; 0 only if every example succeeded."""
+    files = out / "files"
+    entries = run_examples(version, files, sounds, models)
     (out / "index.html").write_text(page.render(version, NOTES[models], entries, files), encoding="utf-8")
     report = {
         "host_version": version,

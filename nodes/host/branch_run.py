@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ...aai_models.inject.attention import ColumnMix, column_maps, scale_columns, source_values
 from ...aai_models.inject.blend import local_blend, word_mask
-from .bank import AttentionBank, Call
+from .bank import AttentionBank, Call, attention_bytes
 from .edits import TAG, Branch
-from .patches import nearest_factor, plain_attention, wrap_attention
+from .patches import attention_layers, nearest_factor, plain_attention, wrap_attention
 from .photo import make_photo_source
 from .rows import identify_rows, is_open, prompt_length, rows_in_call
 
@@ -115,10 +115,10 @@ class BranchRun:
             self._index += 1
 
     def _predict_source(self, executor, x, timestep, model_options, seed, **kwargs) -> Tensor:
-        self._call = call = self._bank.begin(self._sigma)
+        self._open_windows()
+        self._call = call = self._bank.begin(self._sigma, self._expected_bytes(x))
         if call.place == "recompute":
             call.x = x.clone()
-        self._open_windows()
         self._mode = "record"
         denoised = executor(x, timestep, model_options, seed, **kwargs)
         call.maps = None if self._maps is None else self._maps.clone()
@@ -128,6 +128,17 @@ class BranchRun:
         if self._blends:
             call.denoised = denoised
         return denoised
+
+    def _expected_bytes(self, x: Tensor) -> int:
+        """What this call is going to keep of the source's attention."""
+        model = self._guider.inner_model
+        element = (model.manual_cast_dtype or model.get_dtype()).itemsize
+        downsample = self._settings.self_downsample if self._wants_self else None
+        layers, size = attention_layers(model.diffusion_model), tuple(x.shape[-2:])
+        return x.shape[0] * sum(
+            attention_bytes(layers, size, prompt_length(entry), element, self._wants_cross, downsample)
+            for entry in self._source_entries.values()
+        )
 
     def _predict_edit(self, executor, x, timestep, model_options, seed, **kwargs) -> Tensor:
         self._call = call = self._bank.at(self._index, self._sigma)

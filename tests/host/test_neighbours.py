@@ -20,13 +20,14 @@ import comfy_extras.nodes_pag as pag
 import comfy_extras.nodes_perpneg as perpneg
 import comfy_extras.nodes_sag as sag
 import comfy_extras.nodes_tomesd as tomesd
-import nodes
 import pytest
 import torch
 from aai_pack.nodes.host import edits, prompt_to_prompt
 from aai_pack.nodes.host.latents import branch_latent
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, edit, empty, encode
+
+import nodes
 
 SIGMAS = torch.tensor([14.6, 6.0, 2.5, 1.0, 0.4, 0.0])
 
@@ -129,8 +130,10 @@ def test_beside_what_travels_on_the_conditioning(models, apply):
 
 
 COMBINED = {
-    "timestep range": lambda cond, other: call(nodes.ConditioningSetTimestepRange, cond, 0.0, 0.5)
-    + call(nodes.ConditioningSetTimestepRange, other, 0.5, 1.0),
+    "timestep range": lambda cond, other: (
+        call(nodes.ConditioningSetTimestepRange, cond, 0.0, 0.5)
+        + call(nodes.ConditioningSetTimestepRange, other, 0.5, 1.0)
+    ),
     "concat": lambda cond, other: call(nodes.ConditioningConcat, cond, other),
     "average": lambda cond, other: call(nodes.ConditioningAverage, cond, other, 0.7),
     "combine": lambda cond, other: call(nodes.ConditioningCombine, cond, other),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import signal
 from pathlib import Path
 
 import comfy.ops
@@ -231,3 +233,50 @@ class TestFolderOfSounds:
             sound_files.sound_files(str(sounds), None, None)
         with pytest.raises(ValueError, match="There is no folder"):
             sound_files.sound_files("missing", encoder, None)
+
+
+def batch_graph(stand_ins, output: str) -> dict:
+    """A batch over the API: no browser, a saved word, every photo of the folder `photos`."""
+    inputs = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2], "folder": "photos", "output": output, "scales": "1"}
+    inputs |= {"plan_only": False, "saved_words": "batch-word", "sampler_name": CONFIG["sampler"]}
+    inputs |= {key: value for key, value in CONFIG.items() if key != "sampler"}
+    return {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": stand_ins.checkpoint}},
+        "2": {"class_type": "AAI_BatchStylize", "inputs": inputs},
+    }
+
+
+def test_a_batch_whose_host_is_killed_goes_on(host, recordings):
+    """kill -9 after the third of eight pictures: the next host makes the others, and leaves the finished ones alone."""
+    from aai_pack.devtools.client import Client
+    from aai_pack.devtools.server import Server, Workspace
+    from aai_pack.devtools.stand_in import install
+
+    with Workspace() as workspace:
+        stand_ins = install(workspace, recordings)
+        word().save(workspace.models / "embeddings" / "batch-word.safetensors")
+        folder, made_in = workspace.input / "photos", workspace.output / "killed"
+        folder.mkdir()
+        rng = np.random.default_rng(2)
+        for number in range(8):
+            Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        graph = batch_graph(stand_ins, "killed")
+        with Server(host, workspace) as server:
+
+            def kill(event) -> bool:
+                data = event["data"]
+                if event["type"] == "progress" and data.get("node") == "2" and data["value"] >= 3:
+                    os.kill(server.pid, signal.SIGKILL)
+                return False
+
+            with pytest.raises(Exception):  # noqa: B017 (whatever a vanished server raises)
+                Client(server.url).run(graph, on_event=kill)
+        finished = {path.name: path.stat().st_mtime_ns for path in made_in.glob("*.png")}
+        recorded = json.loads((made_in / "manifest.json").read_text())["pictures"]
+        assert 3 <= len(finished) < 8 and set(recorded) <= set(finished)
+        with Server(host, workspace) as server:
+            run = Client(server.url).run(graph)
+        assert run.status == "success", run.message
+        assert "8 pictures, 8 finished, 0 to do" in run.outputs["2"]["text"][0]
+        after = {path.name: path.stat().st_mtime_ns for path in made_in.glob("*.png")}
+        assert len(after) == 8 and all(after[name] == finished[name] for name in recorded)
