@@ -6,6 +6,8 @@ import gc
 import json
 import os
 import signal
+import struct
+import zlib
 from pathlib import Path
 
 import comfy.ops
@@ -70,6 +72,28 @@ def test_a_batch_makes_what_it_can_and_lists_the_rest(models, photos):
     with Image.open(Path(folder_paths.get_output_directory()) / "one" / "a_png__sound-1__x0.50.png") as picture:
         assert json.loads(picture.text["aai"]) == {"sound": "sound-1", "scale": 0.5, "photo": "a.png"}
         assert picture.size == (40, 48)
+
+
+def test_one_photo_never_stops_the_rest(models, tmp_path, monkeypatch):
+    """One that claims 60000 x 60000 pixels, one for which the memory does not suffice, one that is well."""
+    for name in ("large", "well"):
+        Image.new("RGB", (32, 32), "red").save(tmp_path / f"{name}.png")
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    encode, seen = batches.photo.encode_photo, []
+
+    def encode_photo(vae, image):
+        seen.append(image)
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return encode(vae, image)
+
+    monkeypatch.setattr(batches.photo, "encode_photo", encode_photo)
+    batch = run(models, tmp_path, "never-stops")
+    assert set(made("never-stops")) == {"well__sound-1__x1.00.png"}
+    assert batch.failures["large__sound-1__x1.00.png"] == "out of memory"
+    assert "bomb__sound-1__x1.00.png" in batch.failures
 
 
 def test_a_plan_makes_nothing(models, photos):
