@@ -56,8 +56,9 @@ class BranchRun:
         """Put this run's wrappers on the guider's options, which are a copy made for this run; free the bank at its end."""
         options = self._guider.model_options.setdefault("transformer_options", {})
         wrappers = {kind: dict(named) for kind, named in options.get("wrappers", {}).items()}
-        for kind, function in ((WRAPPERS.SAMPLER_SAMPLE, self._sample), (WRAPPERS.PREDICT_NOISE, self._predict)):
-            wrappers.setdefault(kind, {})[KEY] = [function]
+        # First, so that those who only look at attention (Watch Words) look from outside.
+        wrappers[WRAPPERS.SAMPLER_SAMPLE] = {KEY: [self._sample], **wrappers.get(WRAPPERS.SAMPLER_SAMPLE, {})}
+        wrappers.setdefault(WRAPPERS.PREDICT_NOISE, {})[KEY] = [self._predict]
         options["wrappers"] = wrappers
         try:
             yield
