@@ -229,7 +229,10 @@ class BranchRun:
         found = self._call.read(layer, occurrence, q.device)
         if found is None or found[0].shape[1:] != q.shape[1:] or q.shape[0] % found[0].shape[0]:
             reason = "was not computed for the source" if found is None else "has another size than the source's"
-            self._warn(f"{kind}-attention of {extra.get('block')} {reason}; another node changes it between runs")
+            where = f"{kind}-attention of {extra.get('block')}"
+            self._warn(
+                f"{where} {reason}, so the edit goes on without it; another node changes it between runs", reason
+            )
             return None
         repeats = q.shape[0] // found[0].shape[0]
         return tuple(x.repeat(repeats, 1, 1) for x in found) if repeats > 1 else found
@@ -318,9 +321,10 @@ class BranchRun:
         self._mask = mask.to(denoised.device)
         return local_blend(denoised, source, self._mask)
 
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
+    def _warn(self, text: str, reason: str | None = None) -> None:
+        """Say it once a run; of what has one reason in many layers, only the first."""
+        if (reason or text) not in self._warned:
+            self._warned.add(reason or text)
             log.warning("Prompt-to-prompt: %s.", text)
 
 

@@ -205,7 +205,7 @@ def test_a_cache_that_skips_steps(models, kind, ours_first, caplog):
             results = edit(models, SOURCE, [TARGET], model=cached)
     assert all(bool(torch.isfinite(result).all()) for result in results)
     told = [record.message for record in caplog.records if "Prompt-to-prompt" in record.message]
-    assert len(told) == len(set(told)) <= 14, "once for each layer at most"
+    assert len(told) <= 1, "once, whatever number of layers"
     assert torch.equal(edit(models, SOURCE, [TARGET])[0], alone(models, SOURCE))
 
 
