@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,8 @@ def write(entries: list[dict], files: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     known = {entry["name"]: entry for entry in entries}
     for name, (example, start) in COPIES.items():
-        shutil.copy(files / _results(known[example], start, name)[0], folder / name)
+        with Image.open(files / _results(known[example], start, name)[0]) as picture:
+            picture.convert("RGB").save(folder / name, optimize=True)  # without the workflow that ComfyUI writes into it
     for name, (example, start) in STRIPS.items():
         shown = known[example]["page"]
         tiles = [wave(files / sound) for sound in shown["sounds"]]

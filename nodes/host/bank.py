@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import comfy.model_management as mm
@@ -10,6 +11,33 @@ from torch import Tensor
 
 MEMORY = ("auto", "device", "ram", "recompute")
 SHARE = 0.5  # of the free memory that the bank may take
+
+
+def attention_bytes(
+    layers: list[tuple[int, int, int]],
+    size: tuple[int, int],
+    words: int,
+    element: int,
+    cross: bool,
+    self_downsample: int | None,
+) -> int:
+    """Bytes of q and k that a call keeps of one picture.
+
+    layers: see `attention_layers`; size: sides of the latent; words: tokens of the prompt; element: bytes of a value;
+    cross: whether cross-attention is kept; self_downsample: from which factor on self-attention is, None for not at all.
+    """
+
+    def tokens(factor: int) -> int:
+        return math.prod(-(-side // factor) for side in size)
+
+    values = 0
+    for factor, channels, count in layers:
+        pictures = tokens(factor)
+        kept = pictures + words if cross else 0
+        if self_downsample and pictures <= tokens(self_downsample):
+            kept += 2 * pictures
+        values += kept * channels * count
+    return values * element
 
 
 @dataclass
@@ -43,33 +71,24 @@ class AttentionBank:
 
     def __init__(self, memory: str, device):
         self._memory, self._device = memory, torch.device(device)
-        self._left = {"device": 0.0, "ram": 0.0}
+        self._left: dict[str, float] = {}
         self.calls: list[Call] = []
         self.bytes = 0
-        for place, where in (("device", self._device), ("ram", torch.device("cpu"))):
-            self._left[place] = SHARE * mm.get_free_memory(where)
-        if self._device.type == "cpu":
-            self._left["device"] = 0.0
 
-    def begin(self, sigma: float) -> Call:
-        """Open the next call; what the last one took says where this one fits."""
-        self.calls.append(Call(sigma, self._place()))
+    def begin(self, sigma: float, expected: int) -> Call:
+        """Open the next call, where as many bytes as are expected of it fit."""
+        if not self._left:  # only now is the model in its place
+            places = {"device": self._device, "ram": torch.device("cpu")}
+            self._left = {place: SHARE * mm.get_free_memory(where) for place, where in places.items()}
+            if self._device.type == "cpu":
+                self._left["device"] = 0.0
+        self.calls.append(Call(sigma, self._place(expected)))
         return self.calls[-1]
 
-    def _place(self) -> str:
+    def _place(self, expected: int) -> str:
         if self._memory != "auto":
             return self._memory
-        expected = self._bytes_of_last()
-        for place in ("device", "ram"):
-            if self._left[place] > expected:
-                return place
-        return "recompute"
-
-    def _bytes_of_last(self) -> int:
-        if not self.calls:
-            return 0
-        pairs = (pair for pairs in self.calls[-1].layers.values() for pair in pairs)
-        return sum(x.numel() * x.element_size() for pair in pairs for x in pair)
+        return next((place for place in ("device", "ram") if self._left[place] > expected), "recompute")
 
     def store(self, call: Call, layer: tuple, q: Tensor, k: Tensor) -> None:
         size = call.store(layer, q, k)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ...aai_models.inject.attention import ColumnMix, column_maps, scale_columns, source_values
 from ...aai_models.inject.blend import local_blend, word_mask
-from .bank import AttentionBank, Call
+from .bank import AttentionBank, Call, attention_bytes
 from .edits import TAG, Branch
-from .patches import nearest_factor, plain_attention, wrap_attention
+from .patches import attention_layers, nearest_factor, plain_attention, wrap_attention
 from .photo import make_photo_source
 from .rows import identify_rows, is_open, prompt_length, rows_in_call
 
@@ -56,13 +56,14 @@ class BranchRun:
         """Put this run's wrappers on the guider's options, which are a copy made for this run; free the bank at its end."""
         options = self._guider.model_options.setdefault("transformer_options", {})
         wrappers = {kind: dict(named) for kind, named in options.get("wrappers", {}).items()}
-        for kind, function in ((WRAPPERS.SAMPLER_SAMPLE, self._sample), (WRAPPERS.PREDICT_NOISE, self._predict)):
-            wrappers.setdefault(kind, {})[KEY] = [function]
+        # First, so that those who only look at attention (Watch Words) look from outside.
+        wrappers[WRAPPERS.SAMPLER_SAMPLE] = {KEY: [self._sample], **wrappers.get(WRAPPERS.SAMPLER_SAMPLE, {})}
+        wrappers.setdefault(WRAPPERS.PREDICT_NOISE, {})[KEY] = [self._predict]
         options["wrappers"] = wrappers
         try:
             yield
         finally:
-            self._mode = "off"
+            self._mode, self._call, self._maps = "off", None, None
             self._bank.clear()
 
     def begin_branch(self, number: int) -> None:
@@ -115,10 +116,10 @@ class BranchRun:
             self._index += 1
 
     def _predict_source(self, executor, x, timestep, model_options, seed, **kwargs) -> Tensor:
-        self._call = call = self._bank.begin(self._sigma)
+        self._open_windows()
+        self._call = call = self._bank.begin(self._sigma, self._expected_bytes(x))
         if call.place == "recompute":
             call.x = x.clone()
-        self._open_windows()
         self._mode = "record"
         denoised = executor(x, timestep, model_options, seed, **kwargs)
         call.maps = None if self._maps is None else self._maps.clone()
@@ -128,6 +129,17 @@ class BranchRun:
         if self._blends:
             call.denoised = denoised
         return denoised
+
+    def _expected_bytes(self, x: Tensor) -> int:
+        """What this call is going to keep of the source's attention."""
+        model = self._guider.inner_model
+        element = (model.manual_cast_dtype or model.get_dtype()).itemsize
+        downsample = self._settings.self_downsample if self._wants_self else None
+        layers, size = attention_layers(model.diffusion_model), tuple(x.shape[-2:])
+        return x.shape[0] * sum(
+            attention_bytes(layers, size, prompt_length(entry), element, self._wants_cross, downsample)
+            for entry in self._source_entries.values()
+        )
 
     def _predict_edit(self, executor, x, timestep, model_options, seed, **kwargs) -> Tensor:
         self._call = call = self._bank.at(self._index, self._sigma)
@@ -217,14 +229,17 @@ class BranchRun:
         found = self._call.read(layer, occurrence, q.device)
         if found is None or found[0].shape[1:] != q.shape[1:] or q.shape[0] % found[0].shape[0]:
             reason = "was not computed for the source" if found is None else "has another size than the source's"
-            self._warn(f"{kind}-attention of {extra.get('block')} {reason}; another node changes it between runs")
+            where = f"{kind}-attention of {extra.get('block')}"
+            self._warn(
+                f"{where} {reason}, so the edit goes on without it; another node changes it between runs", reason
+            )
             return None
         repeats = q.shape[0] // found[0].shape[0]
         return tuple(x.repeat(repeats, 1, 1) for x in found) if repeats > 1 else found
 
     def _inject_cross(self, inner, q, k, v, extra) -> Tensor:
         """Eq. 7 for the rows of this edit; all others keep their bits."""
-        parts, values = [], v
+        parts, values, new_q, new_k = [], v, q, k
         for rows, tag in self._tagged_rows(q, extra):
             mix = self._mix(tag, extra)
             if mix is None or mix.neutral:
@@ -233,10 +248,19 @@ class BranchRun:
             if source is None and bool(mix.source.any()):
                 continue
             values = v.clone() if values is v else values
-            values[rows] = scale_columns(v[rows], mix.own)
-            if source is not None:
-                parts.append((rows, source, source_values(v[rows], mix, source[1].shape[1])))
-        out = inner(q, k, values, extra)
+            if source is None:
+                values[rows] = scale_columns(v[rows], mix.own)
+                continue
+            gathered = source_values(v[rows], mix, source[1].shape[1])
+            if inner is plain_attention and gathered.shape[1] == k.shape[1] and not bool(mix.own.any()):
+                # Nothing of its own is left: one call with the source's shapes, so that even rounding is the source's.
+                if new_q is q:
+                    new_q, new_k = q.clone(), k.clone()
+                new_q[rows], new_k[rows], values[rows] = *source, gathered
+            else:
+                values[rows] = scale_columns(v[rows], mix.own)
+                parts.append((rows, source, gathered))
+        out = inner(new_q, new_k, values, extra)
         for rows, (q_source, k_source), gathered in parts:
             out[rows] += plain_attention(q_source, k_source, gathered, extra)
         return out
@@ -297,9 +321,10 @@ class BranchRun:
         self._mask = mask.to(denoised.device)
         return local_blend(denoised, source, self._mask)
 
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
+    def _warn(self, text: str, reason: str | None = None) -> None:
+        """Say it once a run; of what has one reason in many layers, only the first."""
+        if (reason or text) not in self._warned:
+            self._warned.add(reason or text)
             log.warning("Prompt-to-prompt: %s.", text)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -128,7 +128,7 @@ def plan(source, targets: list, settings: EditSettings, pictures: int, mask: Ten
             partner = 0 if len(source) == 1 else index
             known_source = known_words(*source[partner], "source")
             known = known_words(cond, extra, f"target {number}")
-            edit = make_edit(known_source, known, partner, settings)
+            edit = join_tails(make_edit(known_source, known, partner, settings), source[partner][0], cond)
             columns = _blend_columns(known, source_words)
             planned.append([cond, {**extra, TAG: Branch(number, index, edit=edit, blend_columns=columns, **shared)}])
     if source_words and not any(extra[TAG].blend_columns for _, extra in planned):
@@ -185,6 +185,28 @@ def make_edit(source: dict, target: dict, partner: int, settings: EditSettings) 
         starts[columns], ends[columns] = start, end
     matrix = _matrix(source, target, keep, settings.controller)
     return Edit(partner, matrix, starts, ends, scale, settings)
+
+
+def join_tails(edit: Edit, source: Tensor, target: Tensor) -> Edit:
+    """The edit of encoded prompts (B, L, C) that Conditioning (Concat) made longer than what their encoder noted.
+
+    What it put behind both prompts takes the source's maps where it is the same in both; else it keeps its own, as new
+    words do.
+    """
+    first, second = edit.matrix.shape
+    count = min(source.shape[1] - first, target.shape[1] - second)
+    if count <= 0 or source.shape[0] not in (1, target.shape[0]):
+        return edit
+    same = (source[:, first : first + count] == target[:, second : second + count]).all(dim=-1).all(dim=0).cpu()
+    matrix = fill_up(fill_up(edit.matrix, first + count, 0.0, dim=0), second + count, 0.0, dim=1)
+    matrix[first:, second:] = torch.diag(same.to(matrix))
+    return replace(
+        edit,
+        matrix=matrix,
+        starts=fill_up(edit.starts, second + count, edit.settings.cross_start),
+        ends=fill_up(edit.ends, second + count, edit.settings.cross_end),
+        scale=fill_up(edit.scale, second + count, 1.0),
+    )
 
 
 def require_columns(known: dict, phrase: str, what: str) -> list[int]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import comfy.ldm.modules.attention
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from torch import Tensor
 
 from ...aai_models.errors import EditError
@@ -48,16 +48,25 @@ def transformer_blocks(unet: UNetModel) -> list[tuple[str, int]]:
     return blocks
 
 
+def attention_layers(unet: UNetModel) -> list[tuple[int, int, int]]:
+    """Of each place that attends to words: how many times smaller than the latent it is, its channels, its transformers."""
+    factor, found = 1, []
+    for module in (*unet.input_blocks, unet.middle_block or (), *unet.output_blocks):
+        for part in module:
+            if isinstance(part, Downsample):
+                factor *= 2
+            elif isinstance(part, Upsample):
+                factor //= 2
+            elif isinstance(part, comfy.ldm.modules.attention.SpatialTransformer):
+                blocks = part.transformer_blocks
+                found.append((factor, blocks[0].attn1.to_q.out_features, len(blocks)))
+    return found
+
+
 def nearest_factor(unet: UNetModel, wanted: int) -> int:
     """The factor by which a layer that attends to words is smaller than the latent, nearest to `wanted`."""
-    kind, factor, found = comfy.ldm.modules.attention.SpatialTransformer, 1, set()
-    for module in unet.input_blocks:
-        factor *= 2 if any(isinstance(part, Downsample) for part in module) else 1
-        if any(isinstance(part, kind) for part in module):
-            found.add(factor)
-    if ("middle", 0) in transformer_blocks(unet):
-        found.add(factor)
-    return min(found, key=lambda there: abs(math.log2(there / wanted)), default=wanted)
+    found = {factor for factor, _, _ in attention_layers(unet)}
+    return min(sorted(found), key=lambda there: abs(math.log2(there / wanted)), default=wanted)
 
 
 def wrap_attention(options: dict, unet: UNetModel, kind: str, wrap: Callable[[AttentionFunction], AttentionFunction]):

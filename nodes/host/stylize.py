@@ -92,12 +92,15 @@ def stylize(model, clip, vae, words: dict[str, AudioToken | SoundFile], folder: 
 
 
 def _make(renderer: Renderer, job: Job, target: Path, manifest: Manifest, failures: dict[str, str]) -> None:
-    """One picture; a photo that cannot be used is noted and the batch goes on, a full disk ends it."""
+    """One picture; whatever a photo or a sound does is noted and the batch goes on, a full disk ends it."""
     try:
         picture = renderer.render(job)
-    except (ExplainedError, OSError, ValueError) as error:
-        failures[job.file] = str(error)
-        log.warning("%s: %s", job.file, error)
+    except mm.InterruptProcessingException:
+        raise
+    except Exception as error:
+        failures[job.file] = str(error) or type(error).__name__
+        log.warning("%s: %s", job.file, error, exc_info=not isinstance(error, (ExplainedError, OSError)))
+        mm.soft_empty_cache()
         return
     notes = PngImagePlugin.PngInfo()
     notes.add_text("aai", json.dumps({"sound": job.sound, "scale": job.scale, "photo": job.photo.name}))

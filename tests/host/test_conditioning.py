@@ -58,12 +58,22 @@ def test_a_word_changes_the_encoding_and_says_where_it_stands(clip):
         ("a (<A*>:1.4) photo", {1: [2]}),
         ("<A*>, <A2>, <A*>", {1: [1, 5], 2: [3]}),
         ("photo of<A*>,sharp", {1: [3]}),
+        (r"a \(<A*>\) photo", {1: [3]}),
+        ("((<A*>)) at [sea]", {1: [1]}),
+        ("(a <A2>, <A*>:0.7) end", {1: [4], 2: [2]}),
+        ("photo\n<A*>'s sea", {1: [2]}),
     ],
 )
 def test_columns(clip, text, columns):
     found = ours(clip, text, token(), token(1))[0][1][prompts.COND_KEY]
     assert found["columns"] == {number: columns[number] for number in found["columns"]}
     assert set(found["columns"]) == set(columns)
+
+
+def test_a_word_of_several_vectors(clip):
+    rows = 0.01 * torch.randn(3, 768, generator=torch.Generator().manual_seed(7))
+    several = AudioToken(micro.sound(), {"clip_l": rows}, {"clip_l": 0.4})
+    assert ours(clip, "a (<A*>:1.2) sea", several)[0][1][prompts.COND_KEY]["columns"] == {1: [2, 3, 4]}
 
 
 def test_a_word_in_a_later_chunk(clip):

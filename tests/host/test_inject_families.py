@@ -11,6 +11,7 @@ from aai_pack.aai_models.errors import EditError
 from aai_pack.nodes.host import edits, loudness, patches, photo, watch
 from aai_pack.nodes.host import text as prompts
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.test_bank import kept_bytes, noted_calls
 from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, edit
 from comfy.ldm.flux.model import FluxParams
 
@@ -61,6 +62,12 @@ def test_edits_are_exact(models, encoded):
     assert not torch.equal(target, stock) and bool(torch.isfinite(target).all())
     assert torch.equal(edit(models, encoded(SOURCE), [encoded(TARGET)], cross_end=0.0, self_end=0.0)[1], stock)
     assert torch.equal(*edit(models, encoded(SOURCE), [encoded(SOURCE)], **EVERYTHING))
+
+
+def test_the_banks_bytes_are_known_before_they_are_kept(models, encoded, monkeypatch):
+    noted = noted_calls(monkeypatch)
+    edit(models, encoded(SOURCE), [encoded(TARGET)])
+    assert [kept_bytes(call) for _, call in noted] == [expected for expected, _ in noted]
 
 
 def test_a_word_is_replaced(models, encoded):

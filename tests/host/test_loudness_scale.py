@@ -17,6 +17,12 @@ def models():
     return micro.build()
 
 
+@pytest.fixture(scope="module")
+def precise():
+    """Models that compute in double precision, see test_prompt_to_prompt.py."""
+    return micro.build(weights=torch.float64)
+
+
 def marked(models, factor, words="<A*>", start=0.0, end=1.0, prompt=TARGET, base="own"):
     with torch.inference_mode():
         return loudness.scaled(encode(models, prompt), words, factor, start, end, base)
@@ -44,13 +50,13 @@ def test_a_closed_window_is_the_stock_run(models, window):
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("window", [(0.0, 1.0), (0.0, 0.55), (0.3, 0.75)])
-def test_both_routes_give_the_same_result(models, factor, window):
+def test_both_routes_give_the_same_result(precise, factor, window):
     start, end = window
-    plain = alone(models, TARGET)
-    one = on_model(models, factor, start=start, end=end)
-    other = on_conditioning(models, factor, start=start, end=end)
+    plain = alone(precise, TARGET)
+    one = on_model(precise, factor, start=start, end=end)
+    other = on_conditioning(precise, factor, start=start, end=end)
     assert not torch.equal(one, plain)
-    assert (one - other).norm() < 1e-3 * (one - plain).norm()
+    assert (one - other).norm() < 1e-4 * (one - plain).norm()
 
 
 def test_the_edit_grows_with_the_distance_from_one(models):
@@ -60,9 +66,9 @@ def test_the_edit_grows_with_the_distance_from_one(models):
     assert below == sorted(below) and above == sorted(above) and below[0] == 0
 
 
-def test_it_is_column_scaling_of_explicit_maps(models):
+def test_it_is_column_scaling_of_explicit_maps(precise):
     """The same run with an attention that builds its maps and scales their columns."""
-    column = encode(models, TARGET)[0][1]["aai_tokens"]["columns"][1][0]
+    column = encode(precise, TARGET)[0][1]["aai_tokens"]["columns"][1][0]
 
     def explicit(q, k, v, extra):
         heads = extra["n_heads"]
@@ -73,19 +79,19 @@ def test_it_is_column_scaling_of_explicit_maps(models):
                 maps[index, :, :, column] *= 1.6
         return (maps @ v).transpose(1, 2).flatten(2)
 
-    model = models[0].clone()
+    model = precise[0].clone()
     from aai_pack.nodes.host.patches import transformer_blocks
 
     for block in transformer_blocks(model.model.diffusion_model):
         model.set_model_attn2_replace(explicit, *block)
-    expected, plain = alone(models, TARGET, model=model), alone(models, TARGET)
-    assert (on_model(models, 1.6) - expected).norm() < 1e-3 * (expected - plain).norm()
+    expected, plain = alone(precise, TARGET, model=model), alone(precise, TARGET)
+    assert (on_model(precise, 1.6) - expected).norm() < 1e-4 * (expected - plain).norm()
 
 
-def test_a_batch_is_scaled_row_by_row(models):
-    single = on_model(models, 1.5)
-    batch = alone(models, marked(models, 1.5), latent=empty(2), model=loudness.patched(models[0]))
-    assert torch.allclose(batch[:1], single, atol=1e-3)
+def test_a_batch_is_scaled_row_by_row(precise):
+    single = on_model(precise, 1.5)
+    batch = alone(precise, marked(precise, 1.5), latent=empty(2), model=loudness.patched(precise[0]))
+    assert (batch[:1] - single).norm() < 1e-4 * (single - alone(precise, TARGET)).norm()
 
 
 def test_several_words_and_scales_add_up(models):
@@ -96,28 +102,28 @@ def test_several_words_and_scales_add_up(models):
     assert not torch.equal(result, on_model(models, 1.5, prompt=prompt))
 
 
-def test_in_an_edit_the_scaled_word_is_scaled_and_the_source_is_not(models):
+def test_in_an_edit_the_scaled_word_is_scaled_and_the_source_is_not(precise):
     with torch.inference_mode():
-        target = marked(models, 1.8)
-        model = loudness.patched(models[0])
-        source, scaled = edit(models, SOURCE, [target], model=model)
+        target = marked(precise, 1.8)
+        model = loudness.patched(precise[0])
+        source, scaled = edit(precise, SOURCE, [target], model=model)
         chained = prompt_to_prompt.patched(model)
         assert chained is not model
-    plain_source, plain = edit(models, SOURCE, [TARGET])
+    plain_source, plain = edit(precise, SOURCE, [TARGET])
     assert torch.equal(source, plain_source)
     assert not torch.equal(scaled, plain)
-    reweighted = edit(models, SOURCE, [TARGET], reweight="<A*>: 1.8")[1]
-    assert (scaled - reweighted).norm() < 1e-3 * (scaled - plain).norm()
+    reweighted = edit(precise, SOURCE, [TARGET], reweight="<A*>: 1.8")[1]
+    assert (scaled - reweighted).norm() < 1e-4 * (scaled - plain).norm()
 
 
-def test_on_the_conditioning_in_an_edit(models):
+def test_on_the_conditioning_in_an_edit(precise):
     with torch.inference_mode():
-        target = loudness.hooked(marked(models, 1.8))
-    source, scaled = edit(models, SOURCE, [target])
-    plain_source, plain = edit(models, SOURCE, [TARGET])
-    expected = edit(models, SOURCE, [TARGET], reweight="<A*>: 1.8")[1]
+        target = loudness.hooked(marked(precise, 1.8))
+    source, scaled = edit(precise, SOURCE, [target])
+    plain_source, plain = edit(precise, SOURCE, [TARGET])
+    expected = edit(precise, SOURCE, [TARGET], reweight="<A*>: 1.8")[1]
     assert torch.equal(source, plain_source)
-    assert (scaled - expected).norm() < 1e-2 * (expected - plain).norm()
+    assert (scaled - expected).norm() < 1e-4 * (expected - plain).norm()
 
 
 def test_the_order_of_the_patches_does_not_matter(models):

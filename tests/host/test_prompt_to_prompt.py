@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 
+import comfy.ldm.modules.attention
+import comfy.model_management as mm
+import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -22,6 +25,12 @@ STEPS = 5
 @pytest.fixture(scope="module")
 def models():
     return micro.build()
+
+
+@pytest.fixture(scope="module")
+def precise():
+    """Models that compute in double precision: what differs then is the method, and not how a processor rounds."""
+    return micro.build(weights=torch.float64)
 
 
 def word(seed: int = 0) -> AudioToken:
@@ -122,27 +131,15 @@ def test_many_edits_of_one_source_are_those_of_one_edit_each(models):
         assert torch.equal(one, result) and torch.equal(one_source, source)
 
 
-@pytest.mark.parametrize("memory", ["device", "ram"])
-def test_places_of_the_bank_give_the_same_bits(models, memory):
-    assert torch.equal(edit(models, SOURCE, [TARGET])[1], edit(models, SOURCE, [TARGET], memory=memory)[1])
-
-
-def test_recompute_is_the_same_relative_to_the_edit(models):
-    source, stored = edit(models, SOURCE, [TARGET])
-    again_source, again = edit(models, SOURCE, [TARGET], memory="recompute")
-    assert torch.equal(source, again_source)
-    assert (again - stored).norm() < 1e-3 * (stored - source).norm()
-
-
 @pytest.mark.parametrize("pictures", [2, 3])
-def test_batches(models, pictures):
+def test_batches(precise, pictures):
     latent = empty(pictures)
-    source, target = edit(models, SOURCE, [TARGET], latent=latent)
-    assert torch.equal(source, alone(models, SOURCE, latent=latent))
+    source, target = edit(precise, SOURCE, [TARGET], latent=latent)
+    assert torch.equal(source, alone(precise, SOURCE, latent=latent))
     for index in range(pictures):
         single = {"samples": torch.zeros(1, 4, 8, 12), "batch_index": [index]}
-        _, one = edit(models, SOURCE, [TARGET], latent=single)
-        assert torch.allclose(one[0], target[index], atol=1e-3)
+        _, one = edit(precise, SOURCE, [TARGET], latent=single)
+        assert (one[0] - target[index]).norm() < 1e-4 * (target[index] - source[index]).norm()
 
 
 def test_image_to_image_and_inpainting(models):
@@ -163,7 +160,7 @@ def test_sides_that_halve_unevenly(models, height, width):
     assert torch.equal(source, alone(models, SOURCE, latent))
     assert bool(torch.isfinite(target).all())
     first, same = edit(models, SOURCE, [SOURCE], latent, cross_end=1.0, self_end=1.0, self_downsample=1)
-    assert (same - first).norm() < 1e-5 * first.norm()
+    assert torch.equal(first, same)
 
 
 def test_prompts_of_different_lengths(models):
@@ -189,9 +186,9 @@ def test_regional_prompts(models):
     assert not torch.equal(target, closed)
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_a_neighbour_that_replaces_attention_is_chained(models, first):
+def test_a_neighbour_that_replaces_attention_is_chained(precise):
     """As IPAdapter does: an image term is added to the words' attention."""
+    models = precise
     generator = torch.Generator().manual_seed(5)
     image = torch.randn(1, 1, 64, generator=generator)
     calls = []
@@ -203,11 +200,11 @@ def test_a_neighbour_that_replaces_attention_is_chained(models, first):
 
     model = models[0].clone()
     model.set_model_attn2_replace(neighbour, "middle", 0)
-    source, _ = edit(models, SOURCE, [TARGET], model=model)
+    source, target = edit(models, SOURCE, [TARGET], model=model)
     assert torch.equal(source, alone(models, SOURCE, model=model))
     assert calls and not torch.equal(source, edit(models, SOURCE, [TARGET])[0])
     same = edit(models, SOURCE, [SOURCE], model=model, cross_end=1.0, self_end=1.0, self_downsample=1)
-    assert torch.allclose(*same, atol=1e-4)
+    assert (same[1] - same[0]).norm() < 1e-4 * (target - source).norm()
 
 
 def test_an_ordinary_prompt_samples_as_usual(models):
@@ -217,23 +214,55 @@ def test_an_ordinary_prompt_samples_as_usual(models):
         assert torch.equal(out, sample(models[0], cond, encode(models, "blurry"), empty()))
 
 
-@pytest.mark.parametrize("when", range(1, 2 * STEPS, 3))
-def test_a_failure_leaves_nothing_behind(models, when):
-    before, calls = alone(models, SOURCE), []
+class StopError(Exception):
+    """What a test raises in the middle of a run."""
 
-    class StopError(Exception):
-        pass
 
-    def callback(*args):
+def counted(when: int, error: type[BaseException]):
+    """A function that does nothing until its `when`-th call."""
+    calls = []
+
+    def strike(*args):
         calls.append(args)
         if len(calls) == when:
-            raise StopError
+            raise error("stopped by a test")
 
-    with torch.inference_mode(), pytest.raises(StopError):
+    return strike
+
+
+def strike_in(where: str, strike, model):
+    """(a model, a callback) of which one calls `strike`: the sampler's callback, a wrapper of another pack, its patch."""
+    if where == "callback":
+        return model, strike
+    model = model.clone()
+
+    def wrapper(executor, *args, **kwargs):
+        strike()
+        return executor(*args, **kwargs)
+
+    def patch(q, k, v, extra):
+        if extra["block"] == ("middle", 0):
+            strike()
+        return q, k, v
+
+    if where == "wrapper":
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "test", wrapper)
+    else:
+        model.set_model_attn1_patch(patch)
+    return model, None
+
+
+@pytest.mark.parametrize("error", [StopError, mm.InterruptProcessingException])
+@pytest.mark.parametrize("where", ["callback", "wrapper", "patch"])
+@pytest.mark.parametrize("when", [1, STEPS, STEPS + 1, 2 * STEPS], ids=["begin", "source", "target", "end"])
+def test_a_stop_anywhere_leaves_nothing_behind(models, when, where, error):
+    before = alone(models, SOURCE)
+    model, callback = strike_in(where, counted(when, error), models[0])
+    with torch.inference_mode(), pytest.raises(error):
         planned = edits.plan(encode(models, SOURCE), [encode(models, TARGET)], edits.EditSettings(), 1)
         latent = branch_latent(empty(), 2)
         comfy.sample.sample(
-            prompt_to_prompt.patched(models[0]), torch.zeros(2, 4, 8, 12), STEPS, 5.0, "euler", "normal", planned,
+            prompt_to_prompt.patched(model), torch.zeros(2, 4, 8, 12), STEPS, 5.0, "euler", "normal", planned,
             encode(models, "blurry"), latent["samples"], callback=callback, disable_pbar=True, seed=0,
         )  # fmt: skip
     assert not kept_calls(), "the source's attention is freed"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import signal
+import struct
+import zlib
 from pathlib import Path
 
 import comfy.ops
@@ -68,6 +72,28 @@ def test_a_batch_makes_what_it_can_and_lists_the_rest(models, photos):
     with Image.open(Path(folder_paths.get_output_directory()) / "one" / "a_png__sound-1__x0.50.png") as picture:
         assert json.loads(picture.text["aai"]) == {"sound": "sound-1", "scale": 0.5, "photo": "a.png"}
         assert picture.size == (40, 48)
+
+
+def test_one_photo_never_stops_the_rest(models, tmp_path, monkeypatch):
+    """One that claims 60000 x 60000 pixels, one for which the memory does not suffice, one that is well."""
+    for name in ("large", "well"):
+        Image.new("RGB", (32, 32), "red").save(tmp_path / f"{name}.png")
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    encode, seen = batches.photo.encode_photo, []
+
+    def encode_photo(vae, image):
+        seen.append(image)
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return encode(vae, image)
+
+    monkeypatch.setattr(batches.photo, "encode_photo", encode_photo)
+    batch = run(models, tmp_path, "never-stops")
+    assert set(made("never-stops")) == {"well__sound-1__x1.00.png"}
+    assert batch.failures["large__sound-1__x1.00.png"] == "out of memory"
+    assert "bomb__sound-1__x1.00.png" in batch.failures
 
 
 def test_a_plan_makes_nothing(models, photos):
@@ -231,3 +257,50 @@ class TestFolderOfSounds:
             sound_files.sound_files(str(sounds), None, None)
         with pytest.raises(ValueError, match="There is no folder"):
             sound_files.sound_files("missing", encoder, None)
+
+
+def batch_graph(stand_ins, output: str) -> dict:
+    """A batch over the API: no browser, a saved word, every photo of the folder `photos`."""
+    inputs = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2], "folder": "photos", "output": output, "scales": "1"}
+    inputs |= {"plan_only": False, "saved_words": "batch-word", "sampler_name": CONFIG["sampler"]}
+    inputs |= {key: value for key, value in CONFIG.items() if key != "sampler"}
+    return {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": stand_ins.checkpoint}},
+        "2": {"class_type": "AAI_BatchStylize", "inputs": inputs},
+    }
+
+
+def test_a_batch_whose_host_is_killed_goes_on(host, recordings):
+    """kill -9 after the third of eight pictures: the next host makes the others, and leaves the finished ones alone."""
+    from aai_pack.devtools.client import Client
+    from aai_pack.devtools.server import Server, Workspace
+    from aai_pack.devtools.stand_in import install
+
+    with Workspace() as workspace:
+        stand_ins = install(workspace, recordings)
+        word().save(workspace.models / "embeddings" / "batch-word.safetensors")
+        folder, made_in = workspace.input / "photos", workspace.output / "killed"
+        folder.mkdir()
+        rng = np.random.default_rng(2)
+        for number in range(8):
+            Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        graph = batch_graph(stand_ins, "killed")
+        with Server(host, workspace) as server:
+
+            def kill(event) -> bool:
+                data = event["data"]
+                if event["type"] == "progress" and data.get("node") == "2" and data["value"] >= 3:
+                    os.kill(server.pid, signal.SIGKILL)
+                return False
+
+            with pytest.raises(Exception):  # noqa: B017 (whatever a vanished server raises)
+                Client(server.url).run(graph, on_event=kill)
+        finished = {path.name: path.stat().st_mtime_ns for path in made_in.glob("*.png")}
+        recorded = json.loads((made_in / "manifest.json").read_text())["pictures"]
+        assert 3 <= len(finished) < 8 and set(recorded) <= set(finished)
+        with Server(host, workspace) as server:
+            run = Client(server.url).run(graph)
+        assert run.status == "success", run.message
+        assert "8 pictures, 8 finished, 0 to do" in run.outputs["2"]["text"][0]
+        after = {path.name: path.stat().st_mtime_ns for path in made_in.glob("*.png")}
+        assert len(after) == 8 and all(after[name] == finished[name] for name in recorded)

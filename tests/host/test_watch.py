@@ -8,7 +8,7 @@ from aai_pack.aai_models.errors import EditError
 from aai_pack.nodes.host import edits, prompt_to_prompt, sheets, watch
 from aai_pack.nodes.host.latents import branch_latent
 from aai_pack.tests.host import micro
-from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, empty, encode, sample
+from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, edit, empty, encode, sample
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,17 @@ def models():
 def test_watching_changes_no_bit(models):
     model, _ = watch.watched(models[0], "<A*>, beach", 1, 2)
     assert torch.equal(alone(models, TARGET, model=model), alone(models, TARGET))
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_watching_an_edit_changes_no_bit(models, ours_first):
+    base = prompt_to_prompt.patched(models[0]) if ours_first else models[0]
+    model, maps = watch.watched(base, "beach", 1, 2)
+    everything = {"cross_end": 1.0, "self_end": 1.0, "self_downsample": 1}
+    assert torch.equal(*edit(models, SOURCE, [SOURCE], model=model, **everything))
+    for one, other in zip(edit(models, SOURCE, [TARGET], model=model), edit(models, SOURCE, [TARGET]), strict=True):
+        assert torch.equal(one, other)
+    assert maps.average().shape[0] == 2
 
 
 def test_maps_of_words_are_those_of_the_attention(models):
