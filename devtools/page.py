@@ -97,8 +97,8 @@ def _width(path: Path) -> int:
 
 
 def _pictures(names: list[str], files: Path, alt: str) -> str:
-    """Small pictures in a row, large ones below it."""
-    pictures = [name for name in names if not name.endswith((".flac", ".wav", ".mp3"))]
+    """Small pictures in a row, large ones below it; what ComfyUI's own nodes only preview is left out."""
+    pictures = [n for n in names if not n.endswith((".flac", ".wav", ".mp3")) and not n.startswith("ComfyUI_temp")]
     small = [name for name in pictures if _width(files / name) <= SMALL]
     images = "".join(f'<img src="{_source(name)}" alt="{escape(alt)}">' for name in small)
     wide = "".join(f'<img class="wide" src="{_source(n)}" alt="{escape(alt)}">' for n in pictures if n not in small)

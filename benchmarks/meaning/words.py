@@ -122,8 +122,8 @@ def trained_words(exam: Hosted) -> list[Row]:
     for kind, goal in GOALS.items():
         rows += _rows_of_kind(exam, kind, goal, [one for one in learned if one.lesson.kind == kind])
     seconds = [one.seconds for one in learned]
-    rows.append(mean("seconds of a training, mean", seconds, "< 60", upper=f"longest {max(seconds):.0f}"))
-    return rows
+    longest = Row("seconds of the longest training", max(seconds), (float("nan"),) * 2, len(seconds), "< 60", digits=0)
+    return [*rows, mean("seconds of a training, mean", seconds, "< 60", digits=0), longest]
 
 
 def _rows_of_kind(exam: Hosted, kind: str, goal: str, learned: list[Learned]) -> list[Row]:

@@ -51,8 +51,11 @@ class Sources(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.sources += [value for name, value in attrs if name == "src"]
-        if tag not in ("meta", "img", "path", "circle", "polyline", "br"):
+        if tag not in ("meta", "img"):
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass  # <path/> and the like open nothing
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag, f"</{tag}> closes something else"

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from aai_pack.pocket.scoreboard import figures, finder, likeness
+from aai_pack.pocket.scoreboard import board, figures, finder, likeness
 from aai_pack.pocket.world.scene import Scene, draw
+from PIL import Image
 
 
 def test_the_interval_of_a_share_is_wilsons():
@@ -81,3 +82,17 @@ def test_a_finder_learns_where_a_thing_is(tmp_path, monkeypatch):
     assert finder.overlap(learned, 40) > untrained + 0.1
     again = finder.load_finder(tmp_path)  # read, not trained
     assert all(torch.equal(a, b) for a, b in zip(learned.parameters(), again.parameters(), strict=True))
+
+
+def test_sheets_are_saved_large_and_small(tmp_path):
+    pictures = np.stack([np.full((128, 128, 3), 2 * k, np.uint8) for k in range(100)])
+    row = figures.Row("x", 0.5, (0.4, 0.6), 100, "-", sheet=(pictures, [str(k) for k in range(100)]))
+    board.save_sheet(row, tmp_path, "any")
+    row.together = 7
+    board.save_sheet(row, tmp_path, "lines")
+    for path, columns, side in (("any.png", 9, 128), ("lines.png", 7, 128), ("small/any.png", 9, 94)):
+        with Image.open(tmp_path / path) as sheet:
+            assert sheet.width == columns * (side + 8) + 8
+    board.save_world(tmp_path / "small" / "world.png")
+    with Image.open(tmp_path / "small" / "world.png") as world:
+        assert world.size == (1152, 576)
