@@ -229,9 +229,17 @@ def _fixed(tensor: Tensor) -> nn.Parameter:
 
 
 def encoder_tensors(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's tensors of a checkpoint under their plain names."""
-    plain = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
-    return {name: tensor for name, tensor in plain.items() if not DROPPED.match(name)}
+    """The encoder's tensors of a checkpoint under their plain names. Raises `CheckpointError` for other things in it."""
+    plain = {str(name).removeprefix("module."): tensor for name, tensor in state_dict.items()}
+    kept = {name: tensor for name, tensor in plain.items() if not DROPPED.match(name)}
+    other = next((name for name, tensor in kept.items() if not isinstance(tensor, Tensor)), None)
+    if other is not None:
+        raise CheckpointError(
+            f"The checkpoint's {other} is a {type(kept[other]).__name__}",
+            "A CAVT-MAE checkpoint holds named tensors alone",
+            "Choose a CAV-MAE or CAVT-MAE file, or save its state_dict alone",
+        )
+    return kept
 
 
 def read_config(tensors: dict[str, Tensor]) -> CAVTMAEConfig:
@@ -255,7 +263,7 @@ def read_config(tensors: dict[str, Tensor]) -> CAVTMAEConfig:
     dim, _, patch, _ = shape("patch_embed_a.proj.weight", 4)
     hidden, _ = shape(f"blocks_{'a' if count('blocks_a') else 'u'}.0.mlp.fc1.weight", 2)
     with_images = any(not AUDIO_ONLY.match(name) for name in tensors)
-    return CAVTMAEConfig(
+    config = CAVTMAEConfig(
         dim=dim,
         patch=patch,
         depth=count("blocks_a"),
@@ -264,6 +272,22 @@ def read_config(tensors: dict[str, Tensor]) -> CAVTMAEConfig:
         audio_tokens=shape("pos_embed_a", 3)[1],
         image_tokens=shape("pos_embed_v", 3)[1] if with_images else 0,
     )
+    _check_sizes(config)
+    return config
+
+
+def _check_sizes(config: CAVTMAEConfig) -> None:
+    """Raise `CheckpointError` unless this module can run a model of these sizes."""
+    patch = max(1, config.patch)
+    audio, image = (FRAMES // patch) * (MEL_BINS // patch), (IMAGE_SIZE // patch) ** 2
+    if config.dim % HEAD_DIM or config.audio_tokens != audio or config.image_tokens not in (0, image):
+        raise CheckpointError(
+            f"The checkpoint's features are {config.dim} wide and it looks at {config.audio_tokens} patches of sound and "
+            f"{config.image_tokens} of a picture, each {config.patch} wide",
+            f"The width is a multiple of {HEAD_DIM}, and there are {audio} and {image} patches of {FRAMES} x {MEL_BINS} "
+            f"spectrograms and {IMAGE_SIZE} x {IMAGE_SIZE} pictures",
+            "Choose a CAV-MAE or CAVT-MAE file for 10 seconds of sound",
+        )
 
 
 def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, Tensor]) -> None:

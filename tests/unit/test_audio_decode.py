@@ -9,6 +9,7 @@ from aai_pack.aai_models.audio.decode import decode_audio, probe
 from aai_pack.aai_models.audio.errors import AudioError
 from aai_pack.aai_models.audio.loudness import integrated
 from aai_pack.aai_models.audio.resample import resample
+from aai_pack.aai_models.audio.waveform import as_waveform
 from aai_pack.tests import sounds
 
 LOSSLESS = ("wav", "wav24", "flac", "aiff")
@@ -75,7 +76,7 @@ def test_a_part_is_exact_to_the_sample(tmp_path, kind, start):
     assert torch.equal(part, whole[:, first : first + round(0.25 * rate)])
 
 
-@pytest.mark.parametrize("kind", ["mp3", "opus", "m4a", "webm"])
+@pytest.mark.parametrize("kind", ["ogg", "mp3", "opus", "m4a", "webm"])
 def test_a_part_of_a_compressed_file_lies_where_it_should(tmp_path, kind):
     """A click train: the part must hold the clicks that the whole holds there, to a millisecond."""
     waveform = sounds.noise(1, 10 * 48000, scale=0.001)
@@ -183,12 +184,60 @@ def test_impossible_parts(tmp_path, start, duration):
         decode_audio(tmp_path / "a.wav", start=start, duration=duration)
 
 
-@pytest.mark.parametrize("rate", [100, 8000, 384000])
+@pytest.mark.parametrize("rate", [1, 100, 8000, 384000])
 def test_unusual_rates(tmp_path, rate):
     path = tmp_path / "a.wav"
     sounds.write_wav(path, np.zeros(rate), rate)
     decoded, decoded_rate = decode_audio(path)
     assert decoded.shape == (1, rate) and decoded_rate == rate
+
+
+@pytest.mark.parametrize("second_rate", [24000, 44100])
+@pytest.mark.parametrize("channels", [(1, 1), (2, 1), (1, 2)])
+def test_a_recording_that_changes_in_the_middle(tmp_path, second_rate, channels):
+    """Two mp3 files put together: the second half keeps its pitch and its length."""
+    parts = []
+    for index, (rate, count) in enumerate(zip((48000, second_rate), channels, strict=True)):
+        sound = sounds.tone(1.0, rate, (500.0, 1500.0)[index]).repeat(count, 1)
+        parts.append(sounds.write_encoded(tmp_path / f"{index}.mp3", sound, rate, "mp3").read_bytes())
+    path = tmp_path / "joined.mp3"
+    path.write_bytes(b"".join(parts))
+    decoded, rate = decode_audio(path)
+    assert rate == 48000 and decoded.shape[0] == channels[0]
+    assert decoded.shape[1] / rate == pytest.approx(2.0, abs=0.2)
+    for start, frequency in ((0.2, 500.0), (1.4, 1500.0)):
+        spectrum = torch.fft.rfft(decoded[0, int(start * rate) : int(start * rate) + 12000]).abs()
+        assert int(spectrum.argmax()) * 4 == pytest.approx(frequency, abs=8)
+
+
+@pytest.mark.parametrize("rate", [0, 2**31 - 1, 2**32 - 1])
+def test_a_header_that_names_an_impossible_rate(tmp_path, rate):
+    path = tmp_path / "a.wav"
+    sounds.write_wav(path, np.full(1000, 0.5), 16000)
+    data = bytearray(path.read_bytes())
+    data[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(bytes(data))
+    with pytest.raises(AudioError):
+        waveform, found = decode_audio(path)
+        as_waveform({"waveform": waveform, "sample_rate": found})
+
+
+@pytest.mark.parametrize("kind", sounds.FORMATS)
+def test_flipped_bytes_give_a_sound_or_an_error(tmp_path, kind):
+    path = sounds.write_encoded(tmp_path / f"a.{kind}", sounds.tone(0.5), 48000, kind)
+    data = path.read_bytes()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data) if seed % 2 else min(200, len(data)), 1 + 3 * seed):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            decoded, rate = decode_audio(path, duration=2.0)
+        except AudioError as error:
+            assert path.name in str(error)
+        else:
+            assert rate > 0 and 0 < decoded.shape[1] <= 2.0 * rate
 
 
 def test_floats_beyond_one_are_kept(tmp_path):

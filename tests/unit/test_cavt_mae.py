@@ -108,6 +108,24 @@ class TestLoader:
         with pytest.raises(CheckpointError, match="not a CAVT-MAE checkpoint"):
             CAVTMAE.from_state_dict(tensors)
 
+    @pytest.mark.parametrize("name", ["epoch", "modality_a", 7])
+    def test_other_things_among_the_tensors(self, name):
+        with pytest.raises(CheckpointError, match=f"checkpoint's {name} is a int"):
+            CAVTMAE.from_state_dict({**tiny(), name: 3})
+
+    @pytest.mark.parametrize(("name", "tokens"), [("pos_embed_a", 300), ("pos_embed_v", 100)])
+    def test_another_length_of_sound_or_size_of_picture(self, name, tokens):
+        tensors = tiny()
+        tensors[name] = tensors[name][:, :1].expand(1, tokens, -1)
+        with pytest.raises(CheckpointError, match=f"{tokens} .*for 10 seconds of sound"):
+            CAVTMAE.from_state_dict(tensors)
+
+    def test_a_width_that_its_heads_cannot_share(self):
+        tensors = {name: t[..., :100] if t.shape[-1] == 128 else t for name, t in tiny().items()}
+        tensors["patch_embed_a.proj.weight"] = torch.zeros(100, 1, 16, 16)
+        with pytest.raises(CheckpointError, match="100 wide"):
+            CAVTMAE.from_state_dict(tensors)
+
     def test_self_test_finds_weights_that_hear_nothing(self):
         model = CAVTMAE.from_state_dict(tiny())
         self_test(model.encode_audio)
