@@ -15,7 +15,6 @@ FORMATS = {
     "wav": ("wav", "pcm_s16le"),
     "wav24": ("wav", "pcm_s24le"),
     "flac": ("flac", "flac"),
-    "ogg": ("ogg", "libvorbis"),
     "opus": ("ogg", "libopus"),
     "mp3": ("mp3", "libmp3lame"),
     "aiff": ("aiff", "pcm_s16be"),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 
 HEAD_DIM = 64
+TOKENS_AT_ONCE = 512  # for each thread of a processor: as many as its caches hold between two layers
 FRAMES, MEL_BINS = 1024, 128  # the spectrogram that the audio tower was trained on
 IMAGE_SIZE = 224
 TORCH_OPERATIONS = SimpleNamespace(Linear=nn.Linear, LayerNorm=nn.LayerNorm, Conv2d=nn.Conv2d)
@@ -67,7 +68,9 @@ class MLP(nn.Module):
         self.fc2 = operations.Linear(hidden, dim, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        hidden = self.fc1(x)
+        # In place where no gradient needs it: on a processor new memory costs more than the arithmetic.
+        return self.fc2(F.gelu(hidden) if torch.is_grad_enabled() else F.gelu(hidden, out=hidden))
 
 
 class Block(nn.Module):
@@ -148,11 +151,12 @@ class CAVTMAE(nn.Module):
         if fbank.ndim != 3 or tuple(fbank.shape[1:]) != (FRAMES, MEL_BINS):
             raise ValueError(f"encode_audio takes (B, {FRAMES}, {MEL_BINS}) but got {tuple(fbank.shape)}")
         # (B, 1, mel, time), so that token index = mel row * 64 + time column
-        return self.pool(self.stem(fbank.transpose(1, 2).unsqueeze(1), "a"), "a")
+        picture = fbank.transpose(1, 2).unsqueeze(1)
+        return _in_pieces(lambda x: self.pool(self.stem(x, "a"), "a"), picture, self.config.audio_tokens)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32."""
-        return self.finish(self.image_states(pixels), "v")
+        return _in_pieces(lambda x: self.finish(self.image_states(x), "v"), pixels, self.config.image_tokens or 1)
 
     def image_states(self, pixels: Tensor) -> Tensor:
         """Pictures as `encode_image` takes them -> tokens (B, image_tokens, D) before the shared blocks."""
@@ -222,6 +226,14 @@ class CAVTMAE(nn.Module):
         _check_tensors({name: tuple(t.shape) for name, t in model.state_dict().items()}, tensors)
         model.load_state_dict(tensors)
         return model.eval().requires_grad_(False)
+
+
+def _in_pieces(run, batch: Tensor, tokens: int) -> Tensor:
+    """`run(batch)`; on a processor that needs no gradients, in pieces whose activations stay in its caches."""
+    if batch.device.type != "cpu" or torch.is_grad_enabled():
+        return run(batch)
+    size = max(1, TOKENS_AT_ONCE * torch.get_num_threads() // tokens)
+    return torch.cat([run(part) for part in batch.split(size)])
 
 
 def _fixed(tensor: Tensor) -> nn.Parameter:

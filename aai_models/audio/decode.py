@@ -134,7 +134,7 @@ def _decode_part(container, stream, start: float, duration: float | None) -> lis
     origin = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
     if start > PREROLL:
         _seek(container, stream, start - PREROLL + origin)
-    parts, position = [], None
+    parts, taken, position = [], 0, None
     try:
         for frame in container.decode(stream):
             if not frame.samples:
@@ -145,9 +145,12 @@ def _decode_part(container, stream, start: float, duration: float | None) -> lis
             begin, end = position, position + samples.shape[1]
             position = end
             cut = samples[:, max(0, first - begin) : None if last is None else max(0, last - begin)]
+            if last is not None:  # a file may tell one time again and again
+                cut = cut[:, : last - first - taken]
             if cut.shape[1]:
                 parts.append(cut)
-            if last is not None and end >= last:
+                taken += cut.shape[1]
+            if last is not None and (end >= last or taken >= last - first):
                 break
     except (av.error.FFmpegError, EOFError):
         pass  # damaged or cut short: what came before is good

@@ -44,6 +44,24 @@ def test_both_towers_give_unit_vectors_and_batch_equals_loop():
     torch.testing.assert_close(torch.cat([model.encode_audio(f[None]) for f in fbank]), audio)
 
 
+def test_pieces_of_a_batch_equal_the_whole_of_it():
+    """Without gradients a processor goes through a batch in pieces."""
+    model = CAVTMAE.from_state_dict(tiny())
+    passes = []
+    model.blocks_u[0].register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+    batch = 2 * torch.get_num_threads() + 1
+    fbank, pixels = torch.randn(batch, 1024, 128), torch.randn(3 * batch, 3, 224, 224)
+    for encode, inputs in ((model.encode_audio, fbank), (model.encode_image, pixels)):
+        passes.clear()
+        whole = encode(inputs)
+        assert passes == [len(inputs)]
+        with torch.inference_mode():
+            torch.testing.assert_close(encode(inputs), whole)
+        assert len(passes) > 2 and sum(passes[1:]) == len(inputs)
+    with torch.inference_mode():
+        assert model.encode_audio(fbank[:0]).shape == (0, 128)
+
+
 def test_the_shared_block_uses_the_norms_of_its_modality():
     tensors = tiny()
     model, fbank = CAVTMAE.from_state_dict(tensors), torch.randn(1, 1024, 128)
