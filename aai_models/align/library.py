@@ -84,7 +84,7 @@ class Library:
         Raises `LibraryError` if `folder` is no folder.
         """
         folder = Path(folder)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise LibraryError(
                 f"There is no folder {folder}", "A library is a folder of pictures", "Correct the folder's name"
             )

@@ -182,7 +182,10 @@ class TestRetrieval:
         graph["40"]["inputs"] |= {"k": 1, "folder": "is never opened"}
         assert client.run(graph).status == "success"
 
-    @pytest.mark.parametrize("folder", ["", "nowhere", "../../nowhere", "a\0b", "pictures/aai_reference_1.png"])
+    @pytest.mark.parametrize(
+        "folder",
+        ["", "nowhere", "../../nowhere", "a\0b", "pictures/aai_reference_1.png", pytest.param("x" * 300, id="x")],
+    )
     def test_folders_that_are_none(self, client, stand_ins, folder):
         assert_readable(client.run(find(stand_ins, folder=folder)), "There is no folder", "Correct the name")
 

@@ -170,8 +170,9 @@ def test_sources(path, source):
 
 
 def test_folders_that_cannot_answer(tmp_path):
-    with pytest.raises(LibraryError, match="There is no folder"):
-        Library.open(tmp_path / "nowhere", "e")
+    for name in ("nowhere", "x" * 5000, "a\0b"):
+        with pytest.raises(LibraryError, match="There is no folder"):
+            Library.open(tmp_path / name, "e")
     empty = built(tmp_path)
     with pytest.raises(LibraryError, match="holds no picture"):
         empty.query(torch.ones(3))
