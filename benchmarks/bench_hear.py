@@ -25,7 +25,7 @@ FOLD = "3"
 EACH = 10  # drawings of each thing
 FOUND = 3  # pictures for each recording
 SHOWN_ALONE = "rooster"  # whose sound is drawn large
-SIDE, COLUMNS = 112, 2 * (1 + FOUND)
+SIDE, COLUMNS = 128, 2 * (1 + FOUND)
 
 
 def _module(name: str):
@@ -129,16 +129,16 @@ def pictures(version: str, folder: Path) -> list[Path]:
     """sound.png, one recording drawn, and found.png, the first recording of each class with what it finds."""
     recordings, (encoder, model) = _recordings(), _encoder()
     draw, overview = _module("aai_models.draw"), _module("aai_models.audio.overview")
-    tiles, captions = [], []
+    tiles, captions, large = [], [], None
     with tempfile.TemporaryDirectory() as place:
         index = _library(Path(place), model)
         for thing, paths in recordings.items():
             matches, sound = _ask(encoder, index, paths[0])
-            (wave,) = overview.draw_overview(*sound, 480, 480)
+            (wave,) = overview.draw_overview(*sound, 320, 320)
             tiles += [wave, *(Image.open(match.path).convert("RGB") for match in matches)]
             captions += [f"recorded: {thing}"]
             captions += [f"{match.similarity:.2f} {match.path.name.split('-')[0]}" for match in matches]
-            if thing == SHOWN_ALONE:
+            if large is None or thing == SHOWN_ALONE:
                 (large,) = overview.draw_overview(*sound)
     draw.contact_sheet(tiles, captions, COLUMNS, SIDE).save(folder / "found.png", optimize=True)
     large.save(folder / "sound.png", optimize=True)
