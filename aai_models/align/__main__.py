@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -38,12 +39,20 @@ def _progress(done: int, total: int, what: str = "pictures") -> None:
     print(f"\r{done} of {total} {what}", end="" if done < total else "\n", file=sys.stderr, flush=True)
 
 
+def _progress_with_speed():
+    """The progress of a build with pictures per second."""
+    started = time.monotonic()
+    return lambda done, total: _progress(
+        done, total, f"pictures, {done / (time.monotonic() - started + 1e-9):.1f} per second"
+    )
+
+
 def command_build(options) -> None:
     model = _load_encoder(options.encoder)
     library = Library.open(options.folder, file_sha256(options.encoder), options.index)
     with torch.inference_mode():
-        report = build(library, model.encode_image, options.index, _progress)
-    print(f"{len(library)} pictures: {report.added} added, {report.kept} kept, {report.removed} removed")
+        report = build(library, model.encode_image, options.index, _progress_with_speed())
+    print(f"{len(library)} pictures: {report}")
     for name in report.corrupt:
         print(f"skipped, no picture: {name}")
 

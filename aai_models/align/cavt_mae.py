@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 
 HEAD_DIM = 64
+TOKENS_AT_ONCE = 512  # for each thread of a processor: as many as its caches hold between two layers
 FRAMES, MEL_BINS = 1024, 128  # the spectrogram that the audio tower was trained on
 IMAGE_SIZE = 224
 TORCH_OPERATIONS = SimpleNamespace(Linear=nn.Linear, LayerNorm=nn.LayerNorm, Conv2d=nn.Conv2d)
@@ -67,7 +68,9 @@ class MLP(nn.Module):
         self.fc2 = operations.Linear(hidden, dim, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        hidden = self.fc1(x)
+        # In place where no gradient needs it: on a processor new memory costs more than the arithmetic.
+        return self.fc2(F.gelu(hidden) if torch.is_grad_enabled() else F.gelu(hidden, out=hidden))
 
 
 class Block(nn.Module):
@@ -148,11 +151,12 @@ class CAVTMAE(nn.Module):
         if fbank.ndim != 3 or tuple(fbank.shape[1:]) != (FRAMES, MEL_BINS):
             raise ValueError(f"encode_audio takes (B, {FRAMES}, {MEL_BINS}) but got {tuple(fbank.shape)}")
         # (B, 1, mel, time), so that token index = mel row * 64 + time column
-        return self.pool(self.stem(fbank.transpose(1, 2).unsqueeze(1), "a"), "a")
+        picture = fbank.transpose(1, 2).unsqueeze(1)
+        return _in_pieces(lambda x: self.pool(self.stem(x, "a"), "a"), picture, self.config.audio_tokens)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32."""
-        return self.finish(self.image_states(pixels), "v")
+        return _in_pieces(lambda x: self.finish(self.image_states(x), "v"), pixels, self.config.image_tokens or 1)
 
     def image_states(self, pixels: Tensor) -> Tensor:
         """Pictures as `encode_image` takes them -> tokens (B, image_tokens, D) before the shared blocks."""
@@ -224,14 +228,30 @@ class CAVTMAE(nn.Module):
         return model.eval().requires_grad_(False)
 
 
+def _in_pieces(run, batch: Tensor, tokens: int) -> Tensor:
+    """`run(batch)`; on a processor that needs no gradients, in pieces whose activations stay in its caches."""
+    if batch.device.type != "cpu" or torch.is_grad_enabled():
+        return run(batch)
+    size = max(1, TOKENS_AT_ONCE * torch.get_num_threads() // tokens)
+    return torch.cat([run(part) for part in batch.split(size)])
+
+
 def _fixed(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
 
 
 def encoder_tensors(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's tensors of a checkpoint under their plain names."""
-    plain = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
-    return {name: tensor for name, tensor in plain.items() if not DROPPED.match(name)}
+    """The encoder's tensors of a checkpoint under their plain names. Raises `CheckpointError` for other things in it."""
+    plain = {str(name).removeprefix("module."): tensor for name, tensor in state_dict.items()}
+    kept = {name: tensor for name, tensor in plain.items() if not DROPPED.match(name)}
+    other = next((name for name, tensor in kept.items() if not isinstance(tensor, Tensor)), None)
+    if other is not None:
+        raise CheckpointError(
+            f"The checkpoint's {other} is a {type(kept[other]).__name__}",
+            "A CAVT-MAE checkpoint holds named tensors alone",
+            "Choose a CAV-MAE or CAVT-MAE file, or save its state_dict alone",
+        )
+    return kept
 
 
 def read_config(tensors: dict[str, Tensor]) -> CAVTMAEConfig:
@@ -255,7 +275,7 @@ def read_config(tensors: dict[str, Tensor]) -> CAVTMAEConfig:
     dim, _, patch, _ = shape("patch_embed_a.proj.weight", 4)
     hidden, _ = shape(f"blocks_{'a' if count('blocks_a') else 'u'}.0.mlp.fc1.weight", 2)
     with_images = any(not AUDIO_ONLY.match(name) for name in tensors)
-    return CAVTMAEConfig(
+    config = CAVTMAEConfig(
         dim=dim,
         patch=patch,
         depth=count("blocks_a"),
@@ -264,6 +284,22 @@ def read_config(tensors: dict[str, Tensor]) -> CAVTMAEConfig:
         audio_tokens=shape("pos_embed_a", 3)[1],
         image_tokens=shape("pos_embed_v", 3)[1] if with_images else 0,
     )
+    _check_sizes(config)
+    return config
+
+
+def _check_sizes(config: CAVTMAEConfig) -> None:
+    """Raise `CheckpointError` unless this module can run a model of these sizes."""
+    patch = max(1, config.patch)
+    audio, image = (FRAMES // patch) * (MEL_BINS // patch), (IMAGE_SIZE // patch) ** 2
+    if config.dim % HEAD_DIM or config.audio_tokens != audio or config.image_tokens not in (0, image):
+        raise CheckpointError(
+            f"The checkpoint's features are {config.dim} wide and it looks at {config.audio_tokens} patches of sound and "
+            f"{config.image_tokens} of a picture, each {config.patch} wide",
+            f"The width is a multiple of {HEAD_DIM}, and there are {audio} and {image} patches of {FRAMES} x {MEL_BINS} "
+            f"spectrograms and {IMAGE_SIZE} x {IMAGE_SIZE} pictures",
+            "Choose a CAV-MAE or CAVT-MAE file for 10 seconds of sound",
+        )
 
 
 def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, Tensor]) -> None:

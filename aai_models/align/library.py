@@ -43,6 +43,17 @@ class BuildReport:
     corrupt: list[str] = field(default_factory=list)  # files that are no pictures
     decoding_seconds: float = 0.0  # reading and resizing, summed over threads
     encoding_seconds: float = 0.0
+    seconds: float = 0.0  # all of it
+
+    def __str__(self) -> str:
+        """For people: what was done and how fast, and up to three files that were left out."""
+        done = self.added + len(self.corrupt)
+        parts = [f"{self.added} added, {self.kept} kept, {self.removed} removed"]
+        parts += [f"{done / self.seconds:.1f} pictures per second"] if done and self.seconds else []
+        if self.corrupt:
+            names = ", ".join(self.corrupt[:3]) + (", ..." if len(self.corrupt) > 3 else "")
+            parts.append(f"{len(self.corrupt)} left out, no picture ({names})")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class Library:
         Raises `LibraryError` if `folder` is no folder.
         """
         folder = Path(folder)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise LibraryError(
                 f"There is no folder {folder}", "A library is a folder of pictures", "Correct the folder's name"
             )
@@ -85,10 +96,14 @@ class Library:
                 joined = bytes(file.get_tensor("paths").numpy())
                 paths = [os.fsdecode(name) for name in joined.split(b"\0")] if joined else []
                 library = cls(folder, encoder, paths, file.get_tensor("stamps"), file.get_tensor("features"))
-        except (OSError, SafetensorError, ValueError):
+        except (OSError, SafetensorError, ValueError, TypeError):
             return cls(folder, encoder)
-        is_whole = len(paths) == library.stamps.shape[0] == library.features.shape[0]
-        return library if is_whole else cls(folder, encoder)
+        return library if library._is_whole() else cls(folder, encoder)
+
+    def _is_whole(self) -> bool:
+        features, stamps = self.features, self.stamps
+        kinds = (features.ndim, features.dtype, stamps.dtype) == (2, torch.float16, torch.int64)
+        return kinds and stamps.shape == (len(self), 2) and features.shape[0] == len(self)
 
     def save(self, index: str | Path | None = None) -> None:
         """Write the index atomically. Raises `LibraryError` if it cannot be written."""
@@ -168,21 +183,22 @@ def build(
     `encode_image` maps (B, 3, 224, 224) to unit vectors (B, D). `on_progress(done, total)` is called after each batch and
     may raise to stop; what is done is kept. Raises `LibraryError` if the folder vanishes or the index cannot be written.
     """
+    started = time.monotonic()
     found = dict(find_pictures(library.folder))
     report = _drop_changed(library, found)
     known = set(library.paths)
     new = sorted(path for path in found if path not in known)
-    saved = time.monotonic()
+    saved = started
     pending: list[tuple[list[str], Tensor]] = []  # merged when saved: appending each batch would copy all of it
     on_progress(0, len(new))
     try:
         with ThreadPoolExecutor(threads) as pool:
             for done, names, pixels in _decoded(library.folder, new, pool, report):
-                started = time.perf_counter()
+                began = time.perf_counter()
                 if names:
                     pending.append((names, encode_image(pixels).detach().to("cpu", torch.float16)))
                     report.added += len(names)
-                report.encoding_seconds += time.perf_counter() - started
+                report.encoding_seconds += time.perf_counter() - began
                 on_progress(done, len(new))
                 if time.monotonic() - saved > SAVE_EVERY:
                     _merge(library, pending, found)
@@ -192,6 +208,7 @@ def build(
         _merge(library, pending, found)
         if report.added or report.removed or not len(library):
             library.save(index)
+        report.seconds = time.monotonic() - started
     return report
 
 

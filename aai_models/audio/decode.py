@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import AudioError
+from .resample import resample
 
 CHANNELS = ("all", "mean", "first")
 PREROLL = 0.2  # seconds decoded and thrown away before `start`: compressed formats need a run-up
@@ -133,18 +134,23 @@ def _decode_part(container, stream, start: float, duration: float | None) -> lis
     origin = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
     if start > PREROLL:
         _seek(container, stream, start - PREROLL + origin)
-    parts, position = [], None
+    parts, taken, position = [], 0, None
     try:
         for frame in container.decode(stream):
+            if not frame.samples:
+                continue
             if position is None or frame.pts is not None:
                 position = round((frame.time - origin) * rate) if frame.pts is not None else position or 0
-            samples = _as_float(frame, channels)
+            samples = _alike(_as_float(frame), frame.sample_rate or rate, channels, rate)
             begin, end = position, position + samples.shape[1]
             position = end
             cut = samples[:, max(0, first - begin) : None if last is None else max(0, last - begin)]
-            if cut.shape[1] and cut.shape[0] == channels:
+            if last is not None:  # a file may tell one time again and again
+                cut = cut[:, : last - first - taken]
+            if cut.shape[1]:
                 parts.append(cut)
-            if last is not None and end >= last:
+                taken += cut.shape[1]
+            if last is not None and (end >= last or taken >= last - first):
                 break
     except (av.error.FFmpegError, EOFError):
         pass  # damaged or cut short: what came before is good
@@ -160,11 +166,18 @@ def _seek(container, stream, seconds: float) -> None:
         container.seek(0)
 
 
-def _as_float(frame, channels: int) -> np.ndarray:
+def _alike(samples: np.ndarray, rate: int, channels: int, first_rate: int) -> np.ndarray:
+    """A frame (C, n) as the file began: recordings that were joined change their rate or channels in the middle."""
+    if samples.shape[0] != channels:
+        samples = samples.mean(axis=0, keepdims=True).repeat(channels, axis=0)
+    return samples if rate == first_rate else resample(torch.from_numpy(samples), rate, first_rate).numpy()
+
+
+def _as_float(frame) -> np.ndarray:
     """A frame's samples as (C, n) float32; integers are divided by their full scale."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:  # (1, n * C), interleaved
-        samples = samples.reshape(-1, channels).T
+        samples = samples.reshape(frame.samples, -1).T
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128.0) / 128.0
     if samples.dtype.kind == "i":

@@ -79,7 +79,8 @@ def input_problem(name: str | None) -> str | None:
     plain, base = folder_paths.annotated_filepath(name)
     base = os.path.abspath(base or folder_paths.get_input_directory())
     path = os.path.abspath(os.path.join(base, plain))
-    if "\0" in name or os.path.commonpath([base, path]) != base or os.path.isabs(plain):
+    elsewhere = "\0" in name or os.path.isabs(plain) or os.path.splitdrive(plain)[0]
+    if elsewhere or os.path.commonpath([base, path]) != base:
         return (
             f"{name!r} points outside ComfyUI's folders. Choose a file of the input folder, without '..' in its name."
         )
@@ -145,8 +146,8 @@ def trainings_folder() -> Path:
 def picture_folder(name: str) -> Path:
     """A folder of pictures: a path, or a name inside ComfyUI's input folder. Raises `LibraryError`."""
     plain = name.strip()
-    path = Path(folder_paths.get_input_directory(), plain.replace("\0", "?"))  # an absolute path stands for itself
-    if not plain or not path.is_dir():
+    path = Path(folder_paths.get_input_directory(), plain)  # an absolute path stands for itself
+    if not plain or not os.path.isdir(path):  # pathlib's own raises for a name that is too long
         raise LibraryError(
             f"There is no folder {plain!r}",
             "`folder` is a folder of pictures: a whole path, or a name inside ComfyUI's input folder",

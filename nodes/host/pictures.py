@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +17,11 @@ from torch import Tensor
 
 from ...aai_models.align.convert import file_sha256
 from ...aai_models.align.images import open_picture
-from ...aai_models.align.library import Library, Match, build
+from ...aai_models.align.library import Library, build
 from ...aai_models.draw import contact_sheet
 from ...aai_models.errors import LibraryError
 from . import folders
+from .messages import tell
 from .types import AudioFeature
 
 
@@ -61,10 +64,12 @@ def find_for_sound(
     scores = [1.0] * len(images)
     if len(images) < k:
         place = folders.picture_folder(folder)
-        for match in _retrieve(encoder, feature.vectors[0], place, k - len(images), minimum, one_per_source):
-            images.append(to_image(open_picture(match.path)))
-            names.append(f"{match.similarity:.3f}  {match.path.name}")
-            scores.append(match.similarity)
+        for image, name, score in _retrieve(
+            encoder, feature.vectors[0], place, k - len(images), minimum, one_per_source
+        ):
+            images.append(image)
+            names.append(f"{score:.3f}  {name}")
+            scores.append(score)
     if not images:
         raise LibraryError(
             f"No picture is as similar as {minimum:g}",
@@ -74,8 +79,11 @@ def find_for_sound(
     return Found(images, to_image(contact_sheet([to_picture(image[0]) for image in images], names)), scores)
 
 
-def _retrieve(encoder, feature: Tensor, folder: Path, k: int, minimum: float, one_per_source: bool) -> list[Match]:
-    """The `k` pictures of a folder nearest to a feature (D,). Encodes what is new in it first; can be cancelled."""
+def _retrieve(
+    encoder, feature: Tensor, folder: Path, k: int, minimum: float, one_per_source: bool
+) -> list[tuple[Tensor, str, float]]:
+    """The `k` pictures of a folder nearest to a feature (D,): IMAGE, name, cosine. Encodes what is new in it first; can
+    be cancelled. Pictures that went or broke since they were encoded are passed over."""
     if not encoder.has_images:
         raise LibraryError(
             f"The encoder {encoder.name} does not see pictures",
@@ -85,16 +93,33 @@ def _retrieve(encoder, feature: Tensor, folder: Path, k: int, minimum: float, on
     status = Path(encoder.path).stat()
     index = folders.library_index(folder)
     library = Library.open(folder, _encoder_hash(encoder.path, status.st_size, status.st_mtime_ns), index)
-    build(library, encoder.encode_image, index, _on_progress())
-    return library.query(feature, k, minimum, one_per_source)
+    report = build(library, encoder.encode_image, index, _on_progress())
+    if report.added or report.removed or report.corrupt:
+        tell(f"{len(library)} pictures: {report}")
+    found, matches = [], library.query(feature, 2 * k, minimum, one_per_source)
+    for match in matches:
+        with contextlib.suppress(OSError, ValueError):
+            found.append((to_image(open_picture(match.path)), match.path.name, match.similarity))
+        if len(found) == k:
+            break
+    if matches and not found:
+        raise LibraryError(
+            f"The {len(matches)} pictures found in {folder} cannot be read any more",
+            "The folder must stay while it is read",
+            "Connect its drive again, then run again",
+        )
+    return found
 
 
 def _on_progress():
     bar: list[comfy.utils.ProgressBar] = []
+    started = time.monotonic()
 
     def on_progress(done: int, total: int) -> None:
         mm.throw_exception_if_processing_interrupted()
         if total:
             bar.append(comfy.utils.ProgressBar(total)) if not bar else bar[0].update_absolute(done, total)
+        if done:
+            tell(f"{done} of {total} pictures, {done / (time.monotonic() - started + 1e-9):.1f} per second")
 
     return on_progress

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 import torch
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE
+from aai_pack.aai_models.align.images import open_picture
+from aai_pack.aai_models.align.library import INDEX_NAME
+from aai_pack.aai_models.errors import LibraryError
 from aai_pack.devtools.stand_in import WeightMaker, cavt_tensors, write_cavt
-from aai_pack.nodes.host import cavt
+from aai_pack.nodes.host import cavt, pictures
+from aai_pack.nodes.host.types import AudioFeature
 from aai_pack.tests import sounds
 from aai_pack.tests.host import graphs
 from aai_pack.tests.host.test_bad_input import assert_readable
@@ -133,13 +137,38 @@ class TestRetrieval:
             Image.new("RGB", (90, 60), (40 * index, 99, 10)).save(folder / f"{index}.png")
         first = client.run(find(stand_ins, folder="growing", k=64))
         assert len(first.files("41")) == 3 and first.progress("40")[-1] == 3
+        assert any("3 of 3 pictures, " in text and "per second" in text for text in first.texts)
         again = client.run(find(stand_ins, folder="growing", k=64))
         assert again.progress("40") == []
         Image.new("RGB", (30, 60)).save(folder / "new.png")
         (folder / "broken.png").write_text("x")
         grown = client.run(find(stand_ins, folder="growing", k=64))
         assert len(grown.files("41")) == 4
+        assert any("4 pictures: 1 added, 3 kept" in t and "no picture (broken.png)" in t for t in grown.texts)
         assert not list(folder.glob(".*")), "nothing is written among the pictures"
+
+    def test_a_picture_that_went_meanwhile_is_passed_over(self, encoder, tmp_path, monkeypatch):
+        for index in range(4):
+            Image.new("RGB", (40, 40), (60 * index, 90, 200)).save(tmp_path / f"{index}.png")
+        heard = AudioFeature(hear(encoder, sounds.noise(1, 1, 16000)), encoder.name, (-20.0,))
+        monkeypatch.setattr(pictures.folders, "library_index", lambda folder: folder / INDEX_NAME)
+        monkeypatch.setattr(pictures, "tell", lambda text: None)
+        all_four = pictures.find_for_sound(encoder, heard, str(tmp_path), 4, -1.0, True, [])
+        best = all_four.scores[0]
+
+        def read(path):
+            opened.append(path)
+            if len(opened) == 1 or gone:
+                path.unlink()
+            return open_picture(path)
+
+        opened, gone = [], False
+        monkeypatch.setattr(pictures, "open_picture", read)
+        found = pictures.find_for_sound(encoder, heard, str(tmp_path), 2, -1.0, True, [])
+        assert len(found.images) == 2 and found.scores == all_four.scores[1:3] and best not in found.scores
+        gone = True
+        with pytest.raises(LibraryError, match="cannot be read any more"):
+            pictures.find_for_sound(encoder, heard, str(tmp_path), 2, -1.0, True, [])
 
     def test_own_pictures_come_first(self, client, stand_ins):
         graph = find(stand_ins, k=3, own_pictures=["43", 0])
@@ -153,7 +182,10 @@ class TestRetrieval:
         graph["40"]["inputs"] |= {"k": 1, "folder": "is never opened"}
         assert client.run(graph).status == "success"
 
-    @pytest.mark.parametrize("folder", ["", "nowhere", "../../nowhere", "a\0b", "pictures/aai_reference_1.png"])
+    @pytest.mark.parametrize(
+        "folder",
+        ["", "nowhere", "../../nowhere", "a\0b", "pictures/aai_reference_1.png", pytest.param("x" * 300, id="x")],
+    )
     def test_folders_that_are_none(self, client, stand_ins, folder):
         assert_readable(client.run(find(stand_ins, folder=folder)), "There is no folder", "Correct the name")
 

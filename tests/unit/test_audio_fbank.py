@@ -58,6 +58,23 @@ def test_gain_is_a_shift():
     assert (soft - loud)[heard].mean() == pytest.approx(-4.6052, abs=1e-4)
 
 
+@settings(max_examples=20, deadline=None)
+@given(decibels=st.floats(-30, 40), samples=st.integers(400, 20000), seed=st.integers(0, 99))
+def test_a_gain_in_decibels_is_a_shift(decibels, samples, seed):
+    """20 dB are ln(100) = 4.6052, wherever both are above the floor."""
+    clip = sounds.noise(1, samples, seed=seed)
+    before, after = kaldi_fbank(clip), kaldi_fbank(clip * 10 ** (decibels / 20))
+    heard = (before > FLOOR + 1.0) & (after > FLOOR + 1.0)
+    assert heard.any() and ((after - before)[heard] - decibels / 20 * 4.605170).abs().max() < 5e-3
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-38, 1e-42])
+def test_denormals_are_silence(scale):
+    clip = sounds.noise(1, 16000, scale=1.0) * scale
+    assert kaldi_fbank(clip).eq(kaldi_fbank(torch.zeros(1, 400))[0, 0, 0]).all()
+    assert torch.isfinite(encoder_input(clip[None], 44100)).all()
+
+
 @pytest.mark.parametrize("kind", ["noise", "tone", "chirp", "clicks", "silence", "offset", "tiny", "loud"])
 def test_equals_kaldi(kind):
     time = torch.arange(32000) / 16000

@@ -72,6 +72,17 @@ def test_silence_and_short_clips():
     assert math.isfinite(lufs(torch.ones(1, 1), 48000))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-38, 1e-42])
+def test_denormals_are_silence(scale):
+    assert lufs(sounds.noise(1, 48000, scale=1.0) * scale, 48000) == -math.inf
+
+
+def test_an_offset_is_not_loud():
+    """The high-pass takes a constant away but for its beginning."""
+    clip = sounds.noise(1, 5 * 48000)
+    assert lufs(clip + 0.5, 48000) == pytest.approx(lufs(clip, 48000), abs=0.1)
+
+
 def test_curves():
     tone = torch.cat([sounds.tone(5.0, 48000, 997.0, 0.1), sounds.tone(5.0, 48000, 997.0, 1.0)], dim=-1)
     curve, slow = momentary(tone[None], 48000)[0], short_term(tone[None], 48000)[0]

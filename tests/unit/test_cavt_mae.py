@@ -44,6 +44,22 @@ def test_both_towers_give_unit_vectors_and_batch_equals_loop():
     torch.testing.assert_close(torch.cat([model.encode_audio(f[None]) for f in fbank]), audio)
 
 
+def test_pieces_of_a_batch_equal_the_whole_of_it():
+    """Without gradients a processor goes through a batch in pieces."""
+    model = CAVTMAE.from_state_dict(tiny())
+    passes = []
+    model.blocks_u[0].register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+    batch = 2 * torch.get_num_threads() + 1
+    fbank, pixels = torch.randn(batch, 1024, 128), torch.randn(3 * batch, 3, 224, 224)
+    for encode, inputs in ((model.encode_audio, fbank), (model.encode_image, pixels)):
+        passes.clear()
+        whole = encode(inputs)
+        assert passes == [len(inputs)]
+        with torch.inference_mode():
+            torch.testing.assert_close(encode(inputs), whole)
+        assert len(passes) > 2 and sum(passes[1:]) == len(inputs)
+
+
 def test_the_shared_block_uses_the_norms_of_its_modality():
     tensors = tiny()
     model, fbank = CAVTMAE.from_state_dict(tensors), torch.randn(1, 1024, 128)
@@ -106,6 +122,24 @@ class TestLoader:
     )
     def test_other_files_are_refused(self, tensors):
         with pytest.raises(CheckpointError, match="not a CAVT-MAE checkpoint"):
+            CAVTMAE.from_state_dict(tensors)
+
+    @pytest.mark.parametrize("name", ["epoch", "modality_a", 7])
+    def test_other_things_among_the_tensors(self, name):
+        with pytest.raises(CheckpointError, match=f"checkpoint's {name} is a int"):
+            CAVTMAE.from_state_dict({**tiny(), name: 3})
+
+    @pytest.mark.parametrize(("name", "tokens"), [("pos_embed_a", 300), ("pos_embed_v", 100)])
+    def test_another_length_of_sound_or_size_of_picture(self, name, tokens):
+        tensors = tiny()
+        tensors[name] = tensors[name][:, :1].expand(1, tokens, -1)
+        with pytest.raises(CheckpointError, match=f"{tokens} .*for 10 seconds of sound"):
+            CAVTMAE.from_state_dict(tensors)
+
+    def test_a_width_that_its_heads_cannot_share(self):
+        tensors = {name: t[..., :100] if t.shape[-1] == 128 else t for name, t in tiny().items()}
+        tensors["patch_embed_a.proj.weight"] = torch.zeros(100, 1, 16, 16)
+        with pytest.raises(CheckpointError, match="100 wide"):
             CAVTMAE.from_state_dict(tensors)
 
     def test_self_test_finds_weights_that_hear_nothing(self):

@@ -170,8 +170,9 @@ def test_sources(path, source):
 
 
 def test_folders_that_cannot_answer(tmp_path):
-    with pytest.raises(LibraryError, match="There is no folder"):
-        Library.open(tmp_path / "nowhere", "e")
+    for name in ("nowhere", "x" * 5000, "a\0b"):
+        with pytest.raises(LibraryError, match="There is no folder"):
+            Library.open(tmp_path / name, "e")
     empty = built(tmp_path)
     with pytest.raises(LibraryError, match="holds no picture"):
         empty.query(torch.ones(3))
@@ -187,6 +188,47 @@ def test_a_damaged_index_is_built_anew(folder):
         (folder / INDEX_NAME).write_bytes(damage)
         assert len(Library.open(folder, "e")) == 0
         assert len(built(folder)) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": torch.ones(3, dtype=torch.float16)},
+        {"features": torch.ones(2, 3, dtype=torch.float16)},
+        {"features": torch.ones(3, 3)},
+        {"stamps": torch.zeros(3, dtype=torch.int64)},
+        {"stamps": torch.zeros(3, 2)},
+        {"paths": torch.ones(3, dtype=torch.bfloat16)},
+        {"paths": torch.zeros(0, dtype=torch.uint8)},
+    ],
+)
+def test_an_index_of_other_tensors_is_built_anew(folder, change):
+    """A file of a folder from a stranger: well formed, and not what it says."""
+    from safetensors.torch import load_file, save_file
+
+    built(folder)
+    tensors = load_file(folder / INDEX_NAME) | change
+    save_file(tensors, folder / INDEX_NAME, metadata={"format": module.FORMAT, "encoder": "e"})
+    assert len(Library.open(folder, "e")) == 0
+    assert len(built(folder)) == 3
+
+
+def test_an_index_that_points_outside_finds_nothing_there(folder, tmp_path):
+    paint(tmp_path / "secret.png", RED)
+    library = built(folder)
+    library.paths[0] = os.path.join("..", "secret.png")
+    library.save()
+    names = {m.path.resolve() for m in built(folder).query(feature(RED), k=9)}
+    assert tmp_path / "secret.png" not in names and len(names) == 3
+
+
+def test_a_report_says_what_was_done_and_how_fast(folder):
+    (folder / "text.png").write_text("no picture")
+    text = str(build(Library.open(folder, "e"), colour))
+    assert text.startswith("3 added, 0 kept, 0 removed; ") and "pictures per second" in text
+    assert text.endswith("1 left out, no picture (text.png)")
+    (folder / "text.png").unlink()
+    assert str(build(Library.open(folder, "e"), colour)) == "0 added, 3 kept, 0 removed"
 
 
 def test_an_index_that_cannot_be_written(folder, tmp_path):
@@ -302,6 +344,7 @@ class TestCommandLine:
     def test_library(self, encoder, folder, recordings):
         done = self.run("library", "build", folder, "--encoder", encoder)
         assert done.returncode == 0 and "3 pictures: 3 added" in done.stdout, done.stderr
+        assert "pictures per second" in done.stdout and "of 3 pictures, " in done.stderr
         done = self.run("library", "query", folder, recordings / "boom.wav", "--encoder", encoder, "-k", 2)
         assert len(done.stdout.splitlines()) == 2, done.stderr
         done = self.run("library", "info", folder, "--encoder", encoder)
