@@ -15,7 +15,7 @@ BENCHMARKS = (
     *("import", "stock", "fbank", "loudness", "tower", "library", "decode"),
     *("attention", "edit", "bank", "scale", "batch", "adapt", "align", "meaning"),
 )
-BY_NAME = ("ablation",)  # minutes of training that say nothing about speed
+BY_NAME = ("ablation", "word")  # minutes of training that say nothing about speed
 
 
 def run(name: str, version: str) -> dict:
