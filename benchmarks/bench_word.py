@@ -11,7 +11,7 @@ from devtools.hosts import ensure_host
 
 from .adapt_run import child
 
-PICTURES = 24  # that the judge looks at
+PICTURES = 16  # that the judge looks at
 
 
 def measure(version: str) -> dict:

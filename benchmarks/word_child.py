@@ -18,7 +18,7 @@ from adapt_child import boot, timed
 
 PROMPT = "a picture of a <A*>"
 RATE, BATCH = 2e-3, 4  # README: 5e-4 --scale_lr with 4 accumulated steps of one picture each
-PEER_LOOKS = (50, 100, 200, 400, 700, 1000)
+PEER_LOOKS = (50, 100, 200, 400, 700)
 TIMED = 6  # steps of the peer's own loop
 
 
