@@ -128,6 +128,7 @@ def peer(world: World, exam: Exam) -> list[dict]:
     loop = Loop(world, unet, text)
     seconds = loop.timed(TIMED)
     text.resize_token_embeddings(49408)
+    text.requires_grad_(False)
     rows, marks = loop.start.clone().requires_grad_(True), []
     optimizer = torch.optim.AdamW([rows], lr=RATE, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
     for step in range(max(PEER_LOOKS) + 1):
@@ -176,7 +177,7 @@ class Loop:
             states = self.text(ids)[0]
         else:
             word = (ids == 49408).unsqueeze(-1)
-            hook = table.register_forward_hook(lambda *_: torch.where(word, rows, table.weight[ids.clamp_max(49407)]))
+            hook = table.register_forward_hook(lambda _, __, found: torch.where(word, rows, found))
             states = self.text(ids.clamp_max(49407))[0]
             hook.remove()
         noisy = self.scheduler.add_noise(z, noise, t)
