@@ -15,7 +15,8 @@ BENCHMARKS = (
     *("import", "stock", "fbank", "loudness", "tower", "library", "decode"),
     *("attention", "edit", "bank", "scale", "batch", "adapt", "align", "meaning"),
 )
-BY_NAME = ("ablation", "figures", "hear")  # minutes of training, and what needs recordings: they say nothing about speed
+# Minutes of training, or figures that need recordings: they say nothing about speed.
+BY_NAME = ("ablation", "figures", "hear", "word")
 
 
 def run(name: str, version: str) -> dict:

@@ -22,11 +22,13 @@ from torch import Tensor
 from ..errors import TokenError
 from ..files import read_tensors, write_atomically
 
-FORMAT = "aai-bridge-2"
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the ridge, times the mean eigenvalue of the features' covariance
+FORMAT = "aai-bridge-3"
+# Of the ridge, times the mean eigenvalue of the features' covariance.
+STRENGTHS = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)
 HELD_OUT = 0.05  # share of the words that take no part in the fit
 MIN_WORDS = 64
-SOUND_ERROR = 0.15  # how far a sound lies from its word among unit features; chosen on the pocket world
+FIGURES = ("cosine", "nearest", "disturbed")  # of words that a bridge has not seen, for each text encoder
+SOUND_ERROR = 0.5  # how far a sound lies from its word among unit features; the mean of sounds of the pocket world
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,18 @@ class Bridge:
         """A sentence for each text encoder: how well words arrive that the bridge was not built from."""
         lines = []
         for key in self.weights:
-            cosine, share = self.figures[f"{key}.cosine"], self.figures[f"{key}.nearest"]
             line = (
                 f"{key}: of {int(self.figures['words'])} words, those not used to build the bridge ({self.kind}) arrive "
-                f"with cosine {cosine:.2f}, and {100 * share:.0f} % nearest to themselves"
+                f"with {self._figures(f'{key}.', 'cosine ', ' nearest to themselves')}"
             )
-            if self.residuals:
-                cosine, share = self.figures[f"{key}.ridge_cosine"], self.figures[f"{key}.ridge_nearest"]
-                line += f" (the ridge alone: {cosine:.2f}, {100 * share:.0f} %)"
-            lines.append(line + ".")
+            lines.append(
+                f"{line} (the ridge alone: {self._figures(f'{key}.ridge_')})." if self.residuals else f"{line}."
+            )
         return lines
+
+    def _figures(self, prefix: str, what: str = "", whose: str = "") -> str:
+        cosine, share, off = (self.figures[f"{prefix}{name}"] for name in FIGURES)
+        return f"{what}{cosine:.2f}, {100 * share:.0f} %{whose}, and as far off as a sound is with {what}{off:.2f}"
 
     def save(self, path: Path) -> None:
         """Write the bridge; raises `TokenError`."""
@@ -178,9 +182,8 @@ def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: st
     unit, split = F.normalize(features.double(), dim=-1), Split.of(features.shape[0], seed)
     part, whole = Ridges(unit[split.seen]), Ridges(unit)
     weights, centres, figures = {}, {}, {"words": float(features.shape[0])}
-    chosen = unit[split.choosing]
-    noise = torch.randn(chosen.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=chosen.dtype)
-    asked = F.normalize(chosen + error * F.normalize(noise, dim=-1), dim=-1)
+    generator = torch.Generator().manual_seed(seed + 1)
+    asked = disturbed(unit[split.choosing], error, generator)
     for key, targets in rows.items():
         y = targets.double()
         seen, mean = part.towards(y[split.seen]), y[split.seen].mean(0)
@@ -189,16 +192,28 @@ def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: st
         strength = max(cosines, key=cosines.get)
         weights[key] = whole.towards(y)(strength).float().contiguous()
         centres[key] = y.mean(0).float()
-        guess = (unit[split.judging] - part.mean) @ seen(strength) + mean
-        cosine, nearest = judge(guess, y, split.judging)
-        figures |= {f"{key}.cosine": cosine, f"{key}.nearest": nearest, f"{key}.strength": strength}
+        chosen = seen(strength)
+        found = judge(lambda x, m=chosen, c=mean: (x - part.mean) @ m + c, unit, y, split.judging, error, seed)
+        figures |= {f"{key}.{name}": value for name, value in found.items()} | {f"{key}.strength": strength}
     return Bridge(weights, centres, whole.mean.float(), figures, vocabulary)
 
 
-def judge(guesses: Tensor, rows: Tensor, words: Tensor) -> tuple[float, float]:
-    """Mean cosine of guesses (n, width) to the rows of `words`, and the share whose nearest of all rows is the true one."""
+def disturbed(unit: Tensor, error: float | Tensor, generator: torch.Generator) -> Tensor:
+    """Unit features (n, D) moved by `error` in a drawn direction each, and brought back to length 1."""
+    drawn = F.normalize(torch.randn(unit.shape, generator=generator, dtype=unit.dtype), dim=-1)
+    return F.normalize(unit + error * drawn, dim=-1)
+
+
+def judge(carry: Callable[[Tensor], Tensor], unit: Tensor, rows: Tensor, words: Tensor, error: float, seed: int = 0):
+    """`FIGURES` of a map from unit features (n, D) to rows (n, width) for the words of these indices.
+
+    The mean cosine to their rows, the share whose nearest of all rows is the true one, and the cosine with `error`.
+    """
+    guesses = carry(unit[words])
     nearest = (F.normalize(guesses.float(), dim=-1) @ F.normalize(rows.float(), dim=-1).T).argmax(-1)
-    return float(_cosine(guesses, rows[words])), float((nearest == words).double().mean())
+    moved = carry(disturbed(unit[words], error, torch.Generator().manual_seed(seed + 2)))
+    found = (_cosine(guesses, rows[words]), (nearest == words).double().mean(), _cosine(moved, rows[words]))
+    return dict(zip(FIGURES, map(float, found), strict=True))
 
 
 def _cosine(guesses: Tensor, rows: Tensor) -> Tensor:

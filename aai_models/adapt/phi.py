@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .bridge import Bridge, Residual, Ridges, Split, fit, judge
+from .bridge import FIGURES, Bridge, Residual, Ridges, Split, disturbed, fit, judge
 
 HIDDEN = 512
 EPOCHS = 30
 BATCH = 256
 LEARNING_RATE = 1e-3
-NOISE = 0.3  # largest length of the noise on a unit feature
+SPREAD = (0.5, 1.5)  # times the error: shortest and longest noise on a feature
 
 
 def fit_phi(
@@ -27,14 +27,16 @@ def fit_phi(
     rows: dict[str, Tensor],
     seed: int = 0,
     vocabulary: str = "",
+    error: float = 0.0,
     on_epoch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Bridge:
     """Fit a bridge with a network. Arguments as `bridge.fit`; gradients must be on, inputs ordinary tensors.
 
-    Of each network the epoch with the best cosine on the choosing words is kept, which may be the bare ridge: phi is
-    never chosen to be worse than it. `on_epoch(done, total)` may raise to stop.
+    The network learns from words disturbed by about `error`. Of each network the epoch with the best cosine on the
+    choosing words, so disturbed, is kept, which may be the bare ridge: phi is never chosen to be worse than it.
+    `on_epoch(done, total)` may raise to stop.
     """
-    ridge = fit(features, rows, seed, vocabulary)
+    ridge = fit(features, rows, seed, vocabulary, error)
     split, unit = Split.of(features.shape[0], seed), F.normalize(features.float(), dim=-1)
     # A ridge that has not seen the choosing and the judging words, so that the network learns what it misses.
     part = _fit_seen(unit, rows, ridge, split)
@@ -48,14 +50,17 @@ def fit_phi(
             part,
             key,
             split,
+            error,
             generator,
             lambda epoch, d=done: on_epoch(d + epoch, EPOCHS * len(rows)),
         )
+        whole = replace(part, residuals={key: residuals[key]})
         with torch.no_grad():
-            centred = unit[split.judging] - part.feature_centre
-            guess = replace(part, residuals={key: residuals[key]}).rows(key, centred)
-        figures |= {f"{key}.ridge_{name}": figures[f"{key}.{name}"] for name in ("cosine", "nearest")}
-        figures |= dict(zip((f"{key}.cosine", f"{key}.nearest"), judge(guess, targets, split.judging), strict=True))
+            found = judge(
+                lambda x, b=whole, k=key: b.rows(k, x - part.feature_centre), unit, targets, split.judging, error, seed
+            )
+        figures |= {f"{key}.ridge_{name}": figures[f"{key}.{name}"] for name in FIGURES}
+        figures |= {f"{key}.{name}": value for name, value in found.items()}
     return replace(part, residuals=residuals, figures=figures)
 
 
@@ -70,32 +75,28 @@ def _fit_seen(unit: Tensor, rows: dict[str, Tensor], ridge: Bridge, split: Split
     return replace(ridge, weights=weights, centres=centres, feature_centre=part.mean.float())
 
 
-def _train(unit, rows, part: Bridge, key: str, split: Split, generator, on_epoch) -> Residual:
+def _train(unit, rows, part: Bridge, key: str, split: Split, error: float, generator, on_epoch) -> Residual:
     dim, width = part.weights[key].shape
     first = torch.randn(dim, HIDDEN, generator=generator).requires_grad_(True)
     bias, last = torch.zeros(HIDDEN, requires_grad=True), torch.zeros(HIDDEN, width, requires_grad=True)
     adam = torch.optim.Adam([first, bias, last], lr=LEARNING_RATE)
     best, best_cosine = None, -2.0
+    asked = disturbed(unit[split.choosing], error, generator) - part.feature_centre
     for epoch in range(EPOCHS + 1):
         bridge = replace(part, residuals={key: Residual(first, bias, last)})
         with torch.no_grad():
-            guess = bridge.rows(key, unit[split.choosing] - part.feature_centre)
+            guess = bridge.rows(key, asked)
             cosine = float(F.cosine_similarity(guess, rows[split.choosing], dim=-1).mean())
         if cosine > best_cosine:
             best, best_cosine = [t.detach().clone() for t in (first, bias, last)], cosine
         if epoch == EPOCHS:
             break
         for batch in split.seen[torch.randperm(len(split.seen), generator=generator)].split(BATCH):
-            x = _noisy(unit[batch], generator) - part.feature_centre
+            length = error * torch.empty(len(batch), 1).uniform_(*SPREAD, generator=generator)
+            x = disturbed(unit[batch], length, generator) - part.feature_centre
             loss = 1 - F.cosine_similarity(bridge.rows(key, x), rows[batch], dim=-1).mean()
             adam.zero_grad()
             loss.backward()
             adam.step()
         on_epoch(epoch + 1)
     return Residual(*best)
-
-
-def _noisy(unit: Tensor, generator) -> Tensor:
-    length = NOISE * torch.rand(unit.shape[0], 1, generator=generator)
-    drawn = F.normalize(torch.randn(unit.shape, generator=generator), dim=-1)
-    return F.normalize(unit + length * drawn, dim=-1)

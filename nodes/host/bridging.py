@@ -18,7 +18,7 @@ from ...aai_models.adapt.token import AudioToken
 from ...aai_models.errors import TokenError
 from .autograd import gradients
 from .digest import patched_digest
-from .text import require_family, sub_tokenizers
+from .text import require_encoders, sub_tokenizers
 from .vocabulary import vocabulary_rows
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ def can_bridge(clip, width: int) -> bool:
 
 def require_bridge(clip, width: int) -> None:
     """Raise `TokenError` unless `can_bridge`, before minutes are spent on a bridge that nothing can cross."""
-    if "clip_l" not in require_family(clip):
+    encoders = require_encoders(clip)
+    if "clip_l" not in encoders:
         raise TokenError(
             "The connected CLIP has no CLIP-L",
             "Sounds are aligned with the text features of CLIP-L, from which the bridge starts",
@@ -58,7 +59,7 @@ def require_bridge(clip, width: int) -> None:
     if not can_bridge(clip, width):
         raise TokenError(
             f"The sound's feature has {width} values",
-            f"The bridge of this CLIP starts from {require_family(clip)['clip_l'].embedding_size}",
+            f"The bridge of this CLIP starts from {encoders['clip_l'].embedding_size}",
             "Use an encoder that is aligned with this text encoder, or set `bridge` to none",
         )
 
@@ -95,7 +96,7 @@ def _make(clip, limit: int, kind: str, vocabulary: str) -> Bridge:
 
     with gradients():
         ordinary = {key: r.clone() for key, r in rows.items()}
-        return fit_phi(features.clone(), ordinary, vocabulary=vocabulary, on_epoch=on_epoch)
+        return fit_phi(features.clone(), ordinary, vocabulary=vocabulary, error=SOUND_ERROR, on_epoch=on_epoch)
 
 
 def _path(vocabulary: str, limit: int, kind: str) -> Path:

@@ -80,6 +80,13 @@ def encode_references(model, vae, images: list[Tensor], resolution: int, flip: b
             f"The model works on {wanted} channels",
             "Connect the VAE of the same checkpoint",
         )
+    numbers = latents.isfinite().flatten(1).all(1)
+    if not bool(numbers.all()):
+        raise TrainingError(
+            f"The VAE made values that are not numbers of reference picture {int(numbers.int().argmin()) % len(pictures) + 1}",
+            "Latents are finite numbers; half precision is too small for some VAEs, as that of SDXL",
+            "Start ComfyUI with --bf16-vae or --fp32-vae, or connect a VAE that was made for half precision",
+        )
     return model.model.process_latent_in(latents)
 
 

@@ -42,6 +42,19 @@ def require_family(clip) -> dict[str, comfy.sd1_clip.SDTokenizer]:
     return found
 
 
+def require_encoders(clip) -> dict[str, comfy.sd1_clip.SDTokenizer]:
+    """`require_family` for work on the text encoders themselves: SDXL's refiner has the tokenizers of both, and one."""
+    found = require_family(clip)
+    missing = [t.embedding_key for name, t in sub_tokenizers(clip).items() if not hasattr(clip.cond_stage_model, name)]
+    if missing:
+        raise TokenError(
+            f"The connected CLIP has no {', '.join(missing)}, as that of SDXL's refiner",
+            "A word is made with all text encoders of its family, and works in the refiner as well",
+            "Connect the CLIP of the base model",
+        )
+    return found
+
+
 def with_words(clip, table: dict[int, dict[str, Tensor]]):
     """A clone of `clip` whose tokenizer turns `spell(number)` into the rows (n, width) of `table[number]`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 
+import comfy.model_base
 import comfy.model_management as mm
 import comfy.utils
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -24,7 +25,7 @@ from .loss import DiffusionLoss
 from .plan import Plan, Sounds, plan
 from .preview import Curve, Options, Previews, sheet
 from .references import Groups, encode_all, require_pictures
-from .text import require_family
+from .text import require_encoders
 from .warm import image_features, require_vision, warmed
 
 FP16_LOSS_SCALE = 2.0**12  # lifts gradients over the smallest numbers of fp16
@@ -187,7 +188,13 @@ def _ordinary_table(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def check_models(model, clip) -> None:
     """Raise `TrainingError` or `TokenError` for models that training does not work with."""
-    require_family(clip)
+    if isinstance(model.model, comfy.model_base.SDXLRefiner):
+        raise TrainingError(
+            "The model is SDXL's refiner",
+            "It only finishes pictures that are nearly done, and a word is learned at every level of noise",
+            "Train on the base model; the word works in the refiner as well",
+        )
+    encoders = require_encoders(clip)
     network = getattr(model.model, "diffusion_model", None)
     if not isinstance(network, UNetModel):
         raise TrainingError(
@@ -202,7 +209,7 @@ def check_models(model, clip) -> None:
             f"Training needs a plain text-to-image model ({model.model.latent_format.latent_channels} channels)",
             "Train on the base model; the word works in its inpainting model as well",
         )
-    width = sum(t.embedding_size for t in require_family(clip).values())
+    width = sum(t.embedding_size for t in encoders.values())
     if unet.get("context_dim") != width:
         raise TrainingError(
             f"The CLIP gives {width} values a token",

@@ -30,7 +30,20 @@ FAMILIES = {
         16,
     ),
 }
-WIDTHS = {"sd15": {"clip_l": 768}, "sd2": {"clip_h": 1024}, "sdxl": {"clip_l": 768, "clip_g": 1280}}
+# What training refuses, and is told apart from what it takes.
+REFUSED = {
+    "refiner": (
+        comfy.supported_models.SDXLRefiner,
+        {**LINEAR, "context_dim": 1280, "num_classes": "sequential", "adm_in_channels": 2560},
+        16,
+    ),
+}
+WIDTHS = {
+    "refiner": {"clip_g": 1280},
+    "sd15": {"clip_l": 768},
+    "sd2": {"clip_h": 1024},
+    "sdxl": {"clip_l": 768, "clip_g": 1280},
+}
 
 
 def fill(module: torch.nn.Module, seed: int, scale: float = 1.0) -> None:
@@ -48,9 +61,12 @@ def fill(module: torch.nn.Module, seed: int, scale: float = 1.0) -> None:
         parameter.data.copy_(value)
 
 
-def build(family: str = "sd15", weights=torch.float32, compute=None, seed: int = 0):
-    """(model, clip, vae) of a family, whose weights are inference tensors, as those of loader nodes are."""
-    kind, own, head = FAMILIES[family]
+def build(family: str = "sd15", weights=torch.float32, compute=None, seed: int = 0, text=torch.float32):
+    """(model, clip, vae) of a family, whose weights are inference tensors, as those of loader nodes are.
+
+    `weights` and `compute` are the UNet's types, `text` that of the text encoder's weights.
+    """
+    kind, own, head = (FAMILIES | REFUSED)[family]
     with torch.inference_mode():
         config = kind({**UNET, **own})
         if head:
@@ -64,7 +80,7 @@ def build(family: str = "sd15", weights=torch.float32, compute=None, seed: int =
         layers = {"num_hidden_layers": 2 if family == "sd15" else 3}
         options = {f"{name}_model_config": layers for name in WIDTHS[family]}
         target = config.clip_target({}) if _takes_argument(config.clip_target) else config.clip_target()
-        options["dtype"] = torch.float32
+        options["dtype"] = text
         clip = comfy.sd.CLIP(target, embedding_directory=[], tokenizer_data={}, parameters=0, model_options=options)
         fill(clip.cond_stage_model, seed + 1)
         tensors = {name: tensor.float() for name, tensor in taesd_tensors(WeightMaker(seed)).items()}

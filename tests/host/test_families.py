@@ -12,7 +12,7 @@ from aai_pack.aai_models.adapt.objective import NoisySample
 from aai_pack.aai_models.adapt.start import initial_token
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.errors import TokenError, TrainingError
-from aai_pack.nodes.host import text, training
+from aai_pack.nodes.host import bridging, text, training
 from aai_pack.nodes.host.autograd import frozen_aliases, gradients
 from aai_pack.nodes.host.loss import DiffusionLoss
 from aai_pack.nodes.host.vocabulary import vocabulary_rows, word_statistics
@@ -166,6 +166,34 @@ def test_the_file_serves_a_stock_prompt(models, family, tmp_path):
         for name, tokenizer in text.sub_tokenizers(clip).items():
             tokenizer.embedding_directory = before[name]
     assert torch.equal(stock[0][0], ours[0][0])
+
+
+class TestRefiner:
+    """SDXL's refiner has a text encoder of the base model, and takes its words; it cannot teach any."""
+
+    @pytest.fixture(scope="class")
+    def refiner(self):
+        return micro.build("refiner")
+
+    def test_it_is_not_trained(self, refiner):
+        for clip in (refiner[1], micro.build("sdxl")[1]):
+            with pytest.raises(TrainingError, match=r"SDXL's refiner\. .*Train on the base model"):
+                train((refiner[0], clip, refiner[2]))
+
+    def test_its_clip_trains_no_other_model_and_carries_no_sound(self, refiner):
+        base = micro.build("sdxl")
+        with pytest.raises(TokenError, match=r"has no clip_l.*CLIP of the base model"):
+            train((base[0], refiner[1], base[2]))
+        with torch.inference_mode(), pytest.raises(TokenError, match=r"has no clip_l.*CLIP of the base model"):
+            bridging.word_from_sound(refiner[1], micro.sound(), 1.0, 200)
+
+    def test_a_word_of_the_base_model_works_in_it(self, refiner):
+        token = initial_token(micro.sound(), word_statistics(micro.build("sdxl")[1]), SMALL)
+        with torch.inference_mode():
+            ((told, extra),) = text.encode(refiner[1], "a photo of <A*>", {1: token})
+            plain = text.encode(refiner[1], "a photo of dog", {})[0][0]
+        assert told.shape == plain.shape == (1, 77, 1280) and not torch.equal(told, plain)
+        assert extra["aai_tokens"]["columns"] == {1: [4]}
 
 
 class TestOtherFamilies:

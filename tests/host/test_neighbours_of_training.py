@@ -140,6 +140,19 @@ class TestReferences:
         with pytest.raises(TrainingError, match=r"latents of shape \(16, 8, 8\).*works on 4 channels.*same checkpoint"):
             train(models, vae=Sixteen())
 
+    def test_a_vae_without_numbers(self, models):
+        """As SDXL's in half precision; the picture is named, also among mirrored ones."""
+
+        class Overflowing:
+            first_stage_model, count = models[2].first_stage_model, 0
+
+            def encode(self, pixels):
+                self.count += 1
+                return torch.full((1, 4, 8, 8), torch.nan if self.count == 5 else 0.0)
+
+        with pytest.raises(TrainingError, match=r"not numbers of reference picture 2\. .*--bf16-vae"):
+            train(models, vae=Overflowing(), flip=True)
+
     def test_no_vae(self, models):
         with pytest.raises(TrainingError, match="no VAE"), torch.inference_mode():
             training.train(*models[:2], None, micro.sound()[None], [micro.pictures()], SMALL)

@@ -219,6 +219,23 @@ class TestFewBits:
         assert all(torch.isfinite(torch.tensor(done.losses)))
         assert float((done.token.adapters["clip_l"]).norm()) > 0
 
+    @pytest.mark.parametrize("text", [torch.float16, torch.bfloat16, torch.float8_e4m3fn], ids=str)
+    def test_text_encoders_of_few_bits(self, text):
+        """The host computes them in fp32: the gradient of the word is that of the same weights in fp32."""
+        models = micro.build(text=text)
+        before = state_of(models)
+        done = train(models)
+        assert state_of(models) == before
+        assert models[1].cond_stage_model.clip_l.transformer.text_model.encoder.layers[0].mlp.fc1.weight.dtype == text
+        assert all(torch.isfinite(torch.tensor(done.losses)))
+        whole, found = micro.build(), []
+        with torch.inference_mode():
+            whole[1].cond_stage_model.load_state_dict(models[1].cond_stage_model.state_dict())
+        for model, clip, _ in (models, whole):
+            with gradients(), training._prepared(model, clip), frozen_aliases(model.model, clip.cond_stage_model):
+                found.append(gradient(*prepared_loss((model, clip, None)))[1])
+        assert float((found[0] - found[1]).norm() / found[1].norm()) < 1e-3
+
     def test_scaling_keeps_the_gradients_of_half_precision(self):
         """Against the gradient of the same weights in fp32: with the scale nearer, and never lost."""
         errors = {}

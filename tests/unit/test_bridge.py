@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from aai_pack.aai_models.adapt.bridge import Bridge, fit, nearest_words
+from aai_pack.aai_models.adapt.bridge import Bridge, disturbed, fit, nearest_words
 from aai_pack.aai_models.adapt.phi import fit_phi
 from aai_pack.aai_models.errors import TokenError
 
@@ -37,6 +37,38 @@ def test_the_figures_do_not_flatter():
 def test_noise_asks_for_a_stronger_ridge():
     strengths = [fit(*world(80, noise)).figures["clip_l.strength"] for noise in (0.0, 3.0)]
     assert strengths[0] < strengths[1]
+
+
+def uneven_world(count: int = 600):
+    """Words that differ much in a few ways and little in most, as a text encoder's do; all ways count in their rows."""
+    generator = torch.Generator().manual_seed(2)
+    features = F.normalize(torch.randn(count, 32, generator=generator) * 0.7 ** torch.arange(32), dim=-1)
+    return features, {
+        "clip_l": features @ torch.diag(1.3 ** torch.arange(32)) @ torch.randn(32, 24, generator=generator)
+    }
+
+
+def test_a_bridge_that_expects_an_error_carries_what_is_off():
+    features, rows = uneven_world()
+    sounds = disturbed(features[:100], 0.5, torch.Generator().manual_seed(8))
+
+    def cosine(bridge):
+        carried = torch.stack([bridge.carry(sound)["clip_l"] for sound in sounds])
+        return float(F.cosine_similarity(carried, rows["clip_l"][:100], dim=-1).mean())
+
+    naive, expecting = fit(features, rows), fit(features, rows, error=0.5)
+    assert cosine(expecting) > cosine(naive) + 0.2
+    assert expecting.figures["clip_l.disturbed"] == pytest.approx(cosine(expecting), abs=0.1), "what it says of itself"
+    assert expecting.figures["clip_l.disturbed"] < expecting.figures["clip_l.cosine"]
+
+
+def test_what_is_off_is_off_by_so_much():
+    unit = F.normalize(torch.randn(50, 768, generator=torch.Generator().manual_seed(0)), dim=-1)
+    moved = disturbed(unit, 0.5, torch.Generator().manual_seed(1))
+    assert torch.allclose(moved.norm(dim=-1), torch.ones(50), atol=1e-5)
+    # At a right angle nearly, so that the way back to length 1 shortens it a little.
+    assert float((moved - unit).norm(dim=-1).mean()) == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(disturbed(unit, 0.0, torch.Generator()), F.normalize(unit, dim=-1))
 
 
 def test_file(tmp_path):
@@ -110,6 +142,22 @@ class TestPhi:
         features, rows = world()
         bridge = fit_phi(features, rows)
         assert bridge.figures["clip_l.cosine"] > 0.995
+
+    def test_it_expects_an_error_too(self):
+        features, rows = uneven_world()
+        naive, expecting = fit_phi(features, rows), fit_phi(features, rows, error=0.5)
+        figures = expecting.figures
+        assert figures["clip_l.disturbed"] >= figures["clip_l.ridge_disturbed"] - 0.02
+        sounds = disturbed(features[:100], 0.5, torch.Generator().manual_seed(8))
+        cosines = [
+            float(
+                F.cosine_similarity(
+                    torch.stack([b.carry(s)["clip_l"] for s in sounds]), rows["clip_l"][:100], dim=-1
+                ).mean()
+            )
+            for b in (naive, expecting)
+        ]
+        assert cosines[1] > cosines[0] + 0.1
 
     def test_it_can_be_stopped(self):
         def stop(done, total):
