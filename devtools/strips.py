@@ -33,7 +33,8 @@ def write(entries: list[dict], files: Path, folder: Path) -> None:
     known = {entry["name"]: entry for entry in entries}
     for name, (example, start) in COPIES.items():
         with Image.open(files / _results(known[example], start, name)[0]) as picture:
-            picture.convert("RGB").save(folder / name, optimize=True)  # without the workflow that ComfyUI writes into it
+            pixels = picture.convert("RGB")  # without the workflow that ComfyUI writes into the file
+        pixels.save(folder / name, optimize=True)
     for name, (example, start) in STRIPS.items():
         shown = known[example]["page"]
         tiles = [wave(files / sound) for sound in shown["sounds"]]
