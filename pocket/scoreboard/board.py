@@ -34,7 +34,7 @@ def load_judge(runs: Path, seed: int = 0) -> Judge:
         judge.load_state_dict(weights.unpack(load_file(shipped)))
         return judge.eval()
     if not path.is_file():
-        train_judge(JudgeConfig(seed=seed), runs)
+        train_judge(JudgeConfig(seed=seed, minutes=6.0), runs)  # of another build, it needs longer
     judge.load_state_dict(torch.load(path, weights_only=True))
     return judge.eval()
 
