@@ -73,7 +73,6 @@ def main() -> None:
     config = replace(PRESETS[options.preset], batch=options.batch, epochs=math.ceil(options.steps / EPOCH))
     shutil.rmtree(options.out, ignore_errors=True)
     source, moments = synthetic(config), []
-    before = 0.0 if gpu else peak_mb(world.device)
     train(
         CAVTMAE.fresh(config.tower),
         source,
@@ -96,9 +95,7 @@ def main() -> None:
         f"preset {config.preset}, {config.tower.dim} wide, batch {config.batch}, precision {config.precision}, {place}"
     )
     print(f"{len(loss)} steps, {seconds:.3f} s each: {config.batch / seconds:.1f} clips a second")
-    print(
-        f"peak memory {peak_mb(world.device) - before:.0f} MB" + ("" if gpu else " beyond the clips and the libraries")
-    )
+    print(f"peak memory {peak_mb(world.device):.0f} MB" + ("" if gpu else ", libraries and clips included"))
     print(
         f"loss of the first ten steps {statistics.fmean(loss[:10]):.3f}, of the last ten {statistics.fmean(loss[-10:]):.3f}"
     )

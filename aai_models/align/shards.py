@@ -245,9 +245,6 @@ class ShardSource:
                 "It runs as long as the training; systems short of memory kill such processes",
                 "Call again with fewer --workers; training goes on from the last checkpoint",
             ) from None
-        finally:
-            for *_, decoded in waiting:
-                decoded.cancel()
 
     def _frame(self, note: Note, epoch: int | None) -> int:
         if epoch is None:
