@@ -44,7 +44,8 @@ def test_the_padding_is_one_state_whatever_the_prompt_is(words):
     rows = torch.tensor([indices("a photo of a red dog on a beach"), indices(""), indices("a sketch of a bell")])
     states = whole(words, rows)
     pads = states[:, text.WORDS :]
-    assert torch.equal(pads, pads[:1, :1].expand_as(pads))
+    # One state but for rounding: kernels of a processor may treat the last rows of a matrix differently.
+    assert torch.allclose(pads, pads[:1, :1].expand_as(pads), atol=1e-4)
     short = words(rows, torch.zeros(3, dtype=torch.long))
     assert torch.allclose(short[:, : text.WORDS], states[:, : text.WORDS], atol=1e-4)
     assert torch.allclose(short[:, -1], pads[:, 0], atol=1e-4)
