@@ -137,7 +137,7 @@ def _strips(count: int, length: int, widest: int, rng: np.random.Generator) -> T
 
 def picture_of(thing: str, rng: np.random.Generator) -> Tensor:
     """A drawing of a thing (3, 112, 112) in 0..255."""
-    drawn = torch.from_numpy(draw(random_scene(rng, [thing]))[0]).permute(2, 0, 1).float()
+    drawn = torch.tensor(draw(random_scene(rng, [thing]))[0]).permute(2, 0, 1).float()
     return F.interpolate(drawn[None], size=(HALF, HALF), mode="bilinear", antialias=True)[0]
 
 

@@ -25,7 +25,8 @@ class TestTexts:
     def test_clip(self, tmp_path, clip_folder):
         texts = CLIPTexts(clip_folder / "text")
         features = texts.encode(["dog", "rain", "dog"])
-        assert features.shape == (3, 32) and torch.equal(features[0], features[2])
+        assert features.shape == (3, 32)
+        torch.testing.assert_close(features[0], features[2], rtol=0, atol=1e-5)  # rows of a batch may round differently
         assert not torch.allclose(features[0], features[1])
         torch.testing.assert_close(features.norm(dim=-1), torch.ones(3))
         assert CLIPTexts(clip_folder / "text").name == texts.name
