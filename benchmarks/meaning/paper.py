@@ -46,10 +46,11 @@ class Sheet:
 
 
 def seen(wave: np.ndarray) -> np.ndarray:
-    """The log-mel spectrogram of a sound, low pitches below: (128, time, 3) uint8."""
+    """The log-mel spectrogram of a sound, low pitches below: (128, 128, 3) uint8."""
     features = kaldi_fbank(torch.from_numpy(wave)[None])[0]
     low = float(features.max()) - 18.0
-    return heat(((features - low) / 18.0).clamp(0, 1).T.flip(0).numpy())
+    picture = Image.fromarray(heat(((features - low) / 18.0).clamp(0, 1).T.flip(0).numpy()))
+    return np.asarray(picture.resize((128, 128), Image.Resampling.BILINEAR))
 
 
 class Painter:
@@ -124,7 +125,8 @@ def edited(painter: Painter, sheet: Sheet, pairs: list[tuple[str, str]]) -> None
         sheet.add(seen(painter.wave(thing)), f"sound of {thing}")
         sheet.add(before, source)
         sheet.add(after, "... with a A*", judge_pictures(painter.exam.judge, found.edit).thing[0] == thing)
-        sheet.add(np.minimum(255, 2 * np.abs(after.astype(int) - before)).astype(np.uint8), "difference x 2")
+        changed = np.abs(after.astype(int) - before).max(-1, keepdims=True).repeat(3, -1)
+        sheet.add(np.minimum(255, 2 * changed).astype(np.uint8), "difference x 2")
 
 
 def stylised(painter: Painter, sheet: Sheet, scenes: list[tuple[str, str]]) -> None:
