@@ -13,6 +13,7 @@ SIDE, STEPS, CFG = 128, 20, 5.0
 SOUND, REFERENCE, LEARNING = "sound_", "reference_", "learning_"  # how files begin that show what went in, and how
 LEARNS = {"12_pocket_new_thing": 25}  # examples whose word is drawn every so many steps
 TRAINING = {"steps": 150, "learning_rate": 0.02, "batch_size": 4, "resolution": SIDE}
+BRIDGED = {"start": "zero", "bridge": "auto"}  # a thing's word begins where its sound is; a style has no such place
 EDIT = {"cross_end": 0.2, "self_end": 0.1}  # in so small a picture a new thing needs room early
 PLACES = ("beach", "meadow", "snow", "city", "desert", "forest")
 COLOURS = ("red", "blue", "yellow", "green", "purple")
@@ -57,6 +58,8 @@ def on_pocket(name: str, prompt: dict) -> dict:
             shown = STYLED[number % len(STYLED)] if style != DRAWN else thing
             node.update(_scene(shown, style, number) if key in referenced else _scene("cat", "photo", 5))
             number += 1
+        elif node["class_type"] == "AAI_TrainAudioToken" and style == DRAWN:
+            node["inputs"].update(BRIDGED)
         elif node["class_type"] == "AAI_LoadAudio":
             inputs = {"thing": thing, "loudness": 0.7, "seed": 1, "seconds": 2.56}
             node.update({"class_type": "AAI_PocketSound", "inputs": inputs})

@@ -57,20 +57,26 @@ def board(arguments: dict) -> list:
         looks.heat_maps,
         speed.speed,
     )
-    known = [measure.__name__ for measure in measures]
-    unknown = [name for name in arguments["only"].split(",") if name and name not in known]
-    if unknown:
-        raise SystemExit(f"There are no rows {', '.join(unknown)}. There are {', '.join(known)}.")
+    measures = chosen(measures, arguments["only"])
     exam = examined(arguments, second=arguments["repeats"] >= 12)
-    return own.run(
-        exam, Path(arguments["sheets"]), arguments["only"], measures, lambda cells: print("  ".join(cells), flush=True)
-    )
+    return own.run(exam, Path(arguments["sheets"]), measures, lambda cells: print("  ".join(cells), flush=True))
+
+
+def chosen(functions: tuple, only: str) -> list:
+    """Those that `only` names, with commas between; all for an empty text."""
+    known = {function.__name__: function for function in functions}
+    wanted = [name.strip() for name in only.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise SystemExit(f"AAI_ROWS names {', '.join(unknown)}. There are {', '.join(known)}. Choose some of them.")
+    return [function for name, function in known.items() if not wanted or name in wanted]
 
 
 def figures(arguments: dict) -> list:
     """The paper's figures as sheets in a folder."""
     paper = importlib.import_module("aai_pack.benchmarks.meaning.paper")
-    return paper.make(examined(arguments, second=False), Path(arguments["sheets"]), arguments["only"])
+    wanted = chosen(paper.FIGURES, arguments["only"])
+    return paper.make(examined(arguments, second=False), Path(arguments["sheets"]), wanted)
 
 
 if __name__ == "__main__":

@@ -46,10 +46,11 @@ class Sheet:
 
 
 def seen(wave: np.ndarray) -> np.ndarray:
-    """The log-mel spectrogram of a sound, low pitches below: (128, time, 3) uint8."""
+    """The log-mel spectrogram of a sound, low pitches below: (128, 128, 3) uint8."""
     features = kaldi_fbank(torch.from_numpy(wave)[None])[0]
     low = float(features.max()) - 18.0
-    return heat(((features - low) / 18.0).clamp(0, 1).T.flip(0).numpy())
+    picture = Image.fromarray(heat(((features - low) / 18.0).clamp(0, 1).T.flip(0).numpy()))
+    return np.asarray(picture.resize((128, 128), Image.Resampling.BILINEAR))
 
 
 class Painter:
@@ -124,7 +125,8 @@ def edited(painter: Painter, sheet: Sheet, pairs: list[tuple[str, str]]) -> None
         sheet.add(seen(painter.wave(thing)), f"sound of {thing}")
         sheet.add(before, source)
         sheet.add(after, "... with a A*", judge_pictures(painter.exam.judge, found.edit).thing[0] == thing)
-        sheet.add(np.minimum(255, 2 * np.abs(after.astype(int) - before)).astype(np.uint8), "difference x 2")
+        changed = np.abs(after.astype(int) - before).max(-1, keepdims=True).repeat(3, -1)
+        sheet.add(np.minimum(255, 2 * changed).astype(np.uint8), "difference x 2")
 
 
 def stylised(painter: Painter, sheet: Sheet, scenes: list[tuple[str, str]]) -> None:
@@ -213,13 +215,11 @@ def figure_11(painter: Painter) -> Sheet:
 FIGURES = (figure_3, figure_4, figure_6, figure_7, figure_8, figure_9, figure_10, figure_11)
 
 
-def make(exam: Hosted, folder: Path, only: str) -> list[list[str]]:
-    """Draw the figures (those of `only`, names with commas between) into a folder -> a line for each."""
+def make(exam: Hosted, folder: Path, figures: list = FIGURES) -> list[list[str]]:
+    """Draw figures into a folder -> a line for each."""
     folder.mkdir(parents=True, exist_ok=True)
     painter, lines = Painter(exam), []
-    for figure in FIGURES:
-        if only and figure.__name__ not in only.split(","):
-            continue
+    for figure in figures:
         sheet, path = figure(painter), folder / f"{figure.__name__}.png"
         sheet.save(path)
         what = " ".join(figure.__doc__.split())

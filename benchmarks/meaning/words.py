@@ -107,10 +107,12 @@ def learn(exam: Hosted, lesson: Lesson) -> Learned:
     words = {
         f"{HOW[source]}: sound and adapter": token,
         "adapter without sound": alone,
-        "sound without adapter": replace(token, adapters={k: torch.zeros_like(a) for k, a in token.adapters.items()}),
         "the adapter under another sound of the class (Fig. 6b)": other,
     }
-    if source == "found":
+    if source == "given":  # the sound alone of the others is a row of its own, over many more sounds
+        bare = {key: torch.zeros_like(adapter) for key, adapter in token.adapters.items()}
+        words["sound without adapter"] = replace(token, adapters=bare)
+    else:
         words[f"{HOW['given']}: sound and adapter"], _ = train(exam, lesson.feature, lesson.given)
     return Learned(lesson, {mode: word.vectors["clip_l"].float().mean(0) for mode, word in words.items()}, seconds)
 

@@ -52,11 +52,8 @@ def examine(
     return kind(artist, towers, artist.bridge(), load_judge(runs), other, repeats, recordings, runs)
 
 
-def run(exam: Exam, sheets: Path | None = None, only: str = "", measures=ROWS, done=None) -> list[list[str]]:
-    """The rows as cells; a sheet of each into the folder `sheets`; `only` names some measures, with commas between.
-
-    `done(cells)` is told of each row when it is known.
-    """
+def run(exam: Exam, sheets: Path | None = None, measures=ROWS, done=None) -> list[list[str]]:
+    """The rows as cells; a sheet of each into the folder `sheets`; `done(cells)` is told of each row when it is known."""
     lines = []
 
     def add(row: Row) -> None:
@@ -69,8 +66,6 @@ def run(exam: Exam, sheets: Path | None = None, only: str = "", measures=ROWS, d
     if sheets is not None:
         save_world(sheets / "small" / "world.png")
     for measure in measures:
-        if only and measure.__name__ not in only.split(","):
-            continue
         started, number = time.monotonic(), 0
         for row in measure(exam):
             add(row)

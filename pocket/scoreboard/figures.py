@@ -43,7 +43,7 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     z, p = 1.96, right / count
     centre = (p + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return centre - half, centre + half
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def share(name: str, right, goal: str, of=None, **bounds) -> Row:
