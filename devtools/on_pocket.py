@@ -13,7 +13,8 @@ SIDE, STEPS, CFG = 128, 20, 5.0
 SOUND, REFERENCE, LEARNING = "sound_", "reference_", "learning_"  # how files begin that show what went in, and how
 LEARNS = {"12_pocket_new_thing": 25}  # examples whose word is drawn every so many steps
 TRAINING = {"steps": 150, "learning_rate": 0.02, "batch_size": 4, "resolution": SIDE}
-BRIDGED = {"start": "zero", "bridge": "auto"}  # a thing's word begins where its sound is; a style has no such place
+# A thing's word begins where its sound is. A style has no such place; a saved word shall take other sounds without a CLIP.
+BRIDGED = {"start": "zero", "bridge": "auto"}
 EDIT = {"cross_end": 0.2, "self_end": 0.1}  # in so small a picture a new thing needs room early
 PLACES = ("beach", "meadow", "snow", "city", "desert", "forest")
 COLOURS = ("red", "blue", "yellow", "green", "purple")
@@ -52,13 +53,14 @@ def on_pocket(name: str, prompt: dict) -> dict:
         for slot, value in node["inputs"].items()
         if slot.startswith("references") and isinstance(value, list)
     }
+    bridged = style == DRAWN and all(node["class_type"] != "AAI_SaveAudioToken" for node in prompt.values())
     number = 0
     for key, node in prompt.items():
         if node["class_type"] == "LoadImage":
             shown = STYLED[number % len(STYLED)] if style != DRAWN else thing
             node.update(_scene(shown, style, number) if key in referenced else _scene("cat", "photo", 5))
             number += 1
-        elif node["class_type"] == "AAI_TrainAudioToken" and style == DRAWN:
+        elif node["class_type"] == "AAI_TrainAudioToken" and bridged:
             node["inputs"].update(BRIDGED)
         elif node["class_type"] == "AAI_LoadAudio":
             inputs = {"thing": thing, "loudness": 0.7, "seed": 1, "seconds": 2.56}
