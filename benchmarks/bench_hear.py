@@ -134,9 +134,9 @@ def pictures(version: str, folder: Path) -> list[Path]:
         index = _library(Path(place), model)
         for thing, paths in recordings.items():
             matches, sound = _ask(encoder, index, paths[0])
-            (wave,) = overview.draw_overview(*sound, 320, 320)
+            (wave,) = overview.draw_overview(*sound, 380, 380)
             tiles += [wave, *(Image.open(match.path).convert("RGB") for match in matches)]
-            captions += [f"recorded: {thing}"]
+            captions += [f"sound: {thing}"]
             captions += [f"{match.similarity:.2f} {match.path.name.split('-')[0]}" for match in matches]
             if large is None or thing == SHOWN_ALONE:
                 (large,) = overview.draw_overview(*sound)

@@ -34,13 +34,15 @@ def noise(*shape: int, seed: int = 0, scale: float = 0.1) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
 
 
-def write_encoded(path: Path, waveform: torch.Tensor, sample_rate: int, kind: str, picture: bool = False) -> Path:
-    """Encode (C, T) with PyAV in one of `FORMATS`; `picture` adds a video track."""
+def write_encoded(
+    path: Path, waveform: torch.Tensor, sample_rate: int, kind: str, picture: bool = False, options: dict | None = None
+) -> Path:
+    """Encode (C, T) with PyAV in one of `FORMATS`; `picture` adds a video track, `options` are the container's."""
     import av
 
     container_format, codec = FORMATS[kind]
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[waveform.shape[0]]
-    with av.open(str(path), "w", format=container_format) as container:
+    with av.open(str(path), "w", format=container_format, options=options) as container:
         if picture:
             video = container.add_stream("mpeg4", rate=10)
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"

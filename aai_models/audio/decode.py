@@ -108,10 +108,11 @@ def _sound_stream(container, path):
             "Choose another file",
         )
     stream = container.streams.audio[0]
-    if not stream.codec_context.sample_rate or not stream.codec_context.channels:
+    codec = stream.codec_context  # None for a codec that this FFmpeg does not know
+    if codec is None or codec.sample_rate <= 0 or codec.channels <= 0:
         raise AudioError(
-            f"{_name(path)} does not say its sample rate or its channels",
-            "A sound file says both in its header",
+            f"{_name(path)} does not say its sample rate, its channels or how it is encoded",
+            "A sound file says them in its header",
             "Convert it to wav",
         )
     return stream
