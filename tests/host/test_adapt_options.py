@@ -6,8 +6,10 @@ import pytest
 import torch
 from aai_pack.aai_models.adapt.config import PRESETS, from_preset
 from aai_pack.aai_models.errors import TokenError, TrainingError
+from aai_pack.nodes import adapt
 from aai_pack.nodes.host import bridging, plan, references, training
 from aai_pack.nodes.host.plan import Sounds
+from aai_pack.nodes.host.types import AudioFeature
 from aai_pack.nodes.host.vocabulary import vocabulary_rows, word_rows
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_training import state_of
@@ -103,6 +105,45 @@ def test_several_sounds_share_one_adapter(models):
     done = train(models, sounds=2)
     assert not torch.equal(done.token.vectors["clip_l"], done.token.with_audio(micro.sound(1)).vectors["clip_l"])
     assert torch.equal(done.token.audio_feature, micro.sound(0))
+
+
+class TestTheNodeGivesEachSoundItsPictures:
+    def run(self, models, features, **pictures):
+        values = {"steps": 6, "learning_rate": 0.02, "resolution": 64, "seed": 3, "prompt": "a photo of <A*>"}
+        values |= dict(zip(("model", "clip", "vae"), models, strict=True)) | {"batch_size": 1}
+        with torch.inference_mode():
+            token, losses, *_ = adapt.AAI_TrainAudioToken.execute(
+                features, **pictures, **{name: [value] for name, value in values.items()}
+            ).result
+        return token, losses["loss"]
+
+    def sounds(self, *seeds):
+        return AudioFeature(torch.stack([micro.sound(seed) for seed in seeds]), "a", tuple(0.0 for _ in seeds))
+
+    def test_a_batch_of_sounds_or_several_wires(self, models):
+        """As `train` with the pictures in groups; groups that are swapped are another training."""
+        pictures = {"references": micro.pictures(2, seed=1), "references_3": micro.pictures(1, seed=2)}
+        token, losses = self.run(models, [self.sounds(0, 1)], **pictures)
+        again, wires = self.run(models, [self.sounds(0), self.sounds(1)], **pictures)
+        swapped = {"references": pictures["references_3"], "references_3": pictures["references"]}
+        assert losses == wires and torch.equal(token.vectors["clip_l"], again.vectors["clip_l"])
+        groups = list(pictures.values())
+        config = from_preset("as_set", steps=6, learning_rate=0.02, resolution=64, seed=3)
+        with torch.inference_mode():
+            done = training.train(*models, self.sounds(0, 1).vectors, groups, config)
+        assert done.losses == losses
+        assert self.run(models, [self.sounds(0, 1)], **swapped)[1] != losses
+
+    def test_one_sound_takes_all(self, models):
+        apart = self.run(models, [self.sounds(0)], references=micro.pictures(2), references_2=micro.pictures(1, seed=2))
+        together = self.run(models, [self.sounds(0)], references=[*micro.pictures(2), *micro.pictures(1, seed=2)])
+        assert apart[1] == together[1]
+
+    def test_a_sound_without_pictures(self, models):
+        with pytest.raises(
+            TrainingError, match=r"2 sounds, and pictures at 1 inputs\. .*`references_2` for the second"
+        ):
+            self.run(models, [self.sounds(0, 1)], references=micro.pictures(2))
 
 
 def test_mirrored_pictures_double_the_references(models):
