@@ -199,9 +199,11 @@ def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: st
 
 
 def disturbed(unit: Tensor, error: float | Tensor, generator: torch.Generator) -> Tensor:
-    """Unit features (n, D) moved by `error` in a drawn direction each, and brought back to length 1."""
-    drawn = F.normalize(torch.randn(unit.shape, generator=generator, dtype=unit.dtype), dim=-1)
-    return F.normalize(unit + error * drawn, dim=-1)
+    """Unit features (n, D) turned in a drawn direction each until they lie `error` (n, 1) from where they were."""
+    drawn = torch.randn(unit.shape, generator=generator, dtype=unit.dtype)
+    drawn = F.normalize(drawn - (drawn * unit).sum(-1, keepdim=True) * unit, dim=-1)
+    angle = 2 * torch.asin(torch.as_tensor(error, dtype=unit.dtype) / 2)
+    return angle.cos() * unit + angle.sin() * drawn
 
 
 def judge(carry: Callable[[Tensor], Tensor], unit: Tensor, rows: Tensor, words: Tensor, error: float, seed: int = 0):

@@ -168,12 +168,13 @@ def test_the_file_serves_a_stock_prompt(models, family, tmp_path):
     assert torch.equal(stock[0][0], ours[0][0])
 
 
+@pytest.fixture(scope="module")
+def refiner():
+    return micro.build("refiner")
+
+
 class TestRefiner:
     """SDXL's refiner has a text encoder of the base model, and takes its words; it cannot teach any."""
-
-    @pytest.fixture(scope="class")
-    def refiner(self):
-        return micro.build("refiner")
 
     def test_it_is_not_trained(self, refiner):
         for clip in (refiner[1], micro.build("sdxl")[1]):

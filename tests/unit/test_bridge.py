@@ -66,9 +66,8 @@ def test_what_is_off_is_off_by_so_much():
     unit = F.normalize(torch.randn(50, 768, generator=torch.Generator().manual_seed(0)), dim=-1)
     moved = disturbed(unit, 0.5, torch.Generator().manual_seed(1))
     assert torch.allclose(moved.norm(dim=-1), torch.ones(50), atol=1e-5)
-    # At a right angle nearly, so that the way back to length 1 shortens it a little.
-    assert float((moved - unit).norm(dim=-1).mean()) == pytest.approx(0.5, abs=0.03)
-    assert torch.equal(disturbed(unit, 0.0, torch.Generator()), F.normalize(unit, dim=-1))
+    assert torch.allclose((moved - unit).norm(dim=-1), torch.full((50,), 0.5), atol=1e-5)
+    assert torch.equal(disturbed(unit, 0.0, torch.Generator()), unit)
 
 
 def test_file(tmp_path):
@@ -146,8 +145,6 @@ class TestPhi:
     def test_it_expects_an_error_too(self):
         features, rows = uneven_world()
         naive, expecting = fit_phi(features, rows), fit_phi(features, rows, error=0.5)
-        figures = expecting.figures
-        assert figures["clip_l.disturbed"] >= figures["clip_l.ridge_disturbed"] - 0.02
         sounds = disturbed(features[:100], 0.5, torch.Generator().manual_seed(8))
         cosines = [
             float(
