@@ -77,9 +77,10 @@ def _everything(entry: dict, files: Path) -> Image.Image:
         tiles.append(_pixels(files / name))
         captions.append("a reference picture")
     for name in entry["outputs"]:
-        if name.startswith("aai_") and name.endswith(".png"):
+        if name.endswith(".png"):
             tiles.append(_pixels(files / name))
-            captions.append(next(iter(entry["page"]["prompts"]), ""))
+            # Beside pictures, these examples put out the training's curve, as a preview of the host's.
+            captions.append(next(iter(entry["page"]["prompts"]), "") if name.startswith("aai_") else "the loss")
     return contact_sheet(tiles, captions, 5, SIDE)
 
 
