@@ -262,4 +262,4 @@ def test_the_shipped_weights_fit_and_are_small():
         model, _, vae, _ = shipped = pocket.load_pocket()
         picture = vae.decode(drawn(shipped, steps=8))
     assert picture.shape == (1, 128, 128, 3) and float(picture.std()) > 0.05
-    assert sum(p.numel() for p in model.model.diffusion_model.parameters()) == 6_281_540
+    assert sum(p.numel() for p in model.model.diffusion_model.parameters()) == 5_425_988
