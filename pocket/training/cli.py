@@ -12,6 +12,7 @@ import torch
 PARTS = {
     "autoencoder": ("autoencoder", "AutoencoderConfig"),
     "pictures": ("diffusion", "DiffusionConfig"),
+    "pairs": ("diffusion", "PairsConfig"),
     "judge": ("judge", "JudgeConfig"),
     "sounds": ("sounds", "SoundConfig"),
 }

@@ -1,7 +1,8 @@
-"""Trains the UNet and the text encoder together on latents of drawings and their captions.
+"""Trains the UNet and the text encoder together on latents of drawings and their captions; then the UNet on pairs.
 
 Besides the noise, the text's end state learns to tell its own picture from the batch's others (CLIP's loss), so that
-sounds have something to be aligned with.
+sounds have something to be aligned with. Afterwards the words stay as they are, and the UNet goes on with pictures most
+of which hold two things.
 """
 
 from __future__ import annotations
@@ -42,6 +43,26 @@ class DiffusionConfig:
     fresh: int = 8  # further ones a step
     most: int = 60000  # drawings kept
     bf16: bool = True  # autocast
+    second: float = 0.25  # share of the pictures of named things that hold a second one
+    stream: int = 1  # of the random numbers that decide the drawings
+    begins_with: str = ""  # the run whose averaged weights it starts from; the words then stay as they are
+
+    @property
+    def run(self) -> str:
+        """Name of the run's folder."""
+        return "pairs" if self.begins_with else "pictures"
+
+
+@dataclass(frozen=True)
+class PairsConfig(DiffusionConfig):
+    """Settings of the second run."""
+
+    minutes: float = 45.0
+    rate: float = 5e-4
+    contrast: float = 0.0
+    second: float = 0.6
+    stream: int = 3
+    begins_with: str = "pictures"
 
 
 class PictureHead(nn.Module):
@@ -82,11 +103,15 @@ class Pool:
         if count <= 0:
             return
         numbers = [self.first + (held + i) * self.team.size + self.team.rank for i in range(count)]
-        scenes = [training_scene(np.random.default_rng((self.config.seed, 1, number))) for number in numbers]
+        scenes = [self._scene(number) for number in numbers]
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
             encoded = self.autoencoder.encoder(draw_batch(scenes))
         self.latents[held : held + count] = encoded.half()
         self.scenes += scenes
+
+    def _scene(self, number: int):
+        rng = np.random.default_rng((self.config.seed, self.config.stream, number))
+        return training_scene(rng, self.config.second)
 
     def batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """(latents (B, 4, 16, 16), row indices (B, L), numbers of hidden things (B,))."""
@@ -146,11 +171,15 @@ def train(config: DiffusionConfig, out: Path) -> Path:
 
     A run that goes on draws new pictures from where the former one stopped.
     """
-    run, team = Run(out, "pictures", config), Team()
+    run, team = Run(out, config.run, config), Team()
     torch.manual_seed(config.seed)
     model = Model()
+    if config.begins_with:
+        model.load_state_dict(torch.load(out / config.begins_with / "weights.pt", weights_only=True))
+        model.words.requires_grad_(False)
+        model.head.requires_grad_(False)
     average = Average(model)
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     state, step = run.load(), 0
     if state:
@@ -191,4 +220,5 @@ def train(config: DiffusionConfig, out: Path) -> Path:
     path = run.folder / "weights.pt"
     if team.leads:
         torch.save(average.module.state_dict(), path)
+    team.stop()
     return path

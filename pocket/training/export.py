@@ -23,7 +23,7 @@ CREDITS = (
 def collect(out: Path) -> tuple[dict, dict]:
     """(parts, about) of the runs in `out`."""
     model = Model()
-    model.load_state_dict(torch.load(out / "pictures" / "weights.pt", weights_only=True))
+    model.load_state_dict(torch.load(out / "pairs" / "weights.pt", weights_only=True))
     cavt = torch.load(out / "sounds" / "weights.pt", weights_only=True)
     name = "patch_embed_v.proj.weight"
     parts = {
@@ -32,7 +32,7 @@ def collect(out: Path) -> tuple[dict, dict]:
         "vae": torch.load(out / "autoencoder" / "weights.pt", weights_only=True),
         "cavt": {**cavt, name: half_kernel(cavt[name])},
     }
-    logs = {part: _last(out / part / "log.jsonl") for part in ("autoencoder", "pictures", "sounds")}
+    logs = {part: _last(out / part / "log.jsonl") for part in ("autoencoder", "pictures", "pairs", "sounds")}
     return parts, {"tokens": TOKENS, "licence": "Apache-2.0", "credits": CREDITS, "training": logs}
 
 

@@ -14,14 +14,17 @@ SHAPES = [shape_name(number) for number in range(COUNT)]
 SHARE_OF_SHAPES, SHARE_OF_UNNAMED = 0.12, 0.10
 
 
-def training_scene(rng: np.random.Generator) -> Scene:
-    """A scene as training sees them: named things, unnamed ones, shapes, pairs, empty places. Never an unseen thing."""
+def training_scene(rng: np.random.Generator, second: float = 0.25) -> Scene:
+    """A scene as training sees them: named things, unnamed ones, shapes, pairs, empty places. Never an unseen thing.
+
+    `second` is the share of the pictures of named things that hold two.
+    """
     kind = rng.random()
     if kind < SHARE_OF_SHAPES:
         return random_scene(rng, SHAPES)
     if kind < SHARE_OF_SHAPES + SHARE_OF_UNNAMED:
         return random_scene(rng, list(UNNAMED))
-    return random_scene(rng, list(NAMED), second=0.25, empty=0.08)
+    return random_scene(rng, list(NAMED), second=second, empty=0.08)
 
 
 def to_tensor(pictures: np.ndarray) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from ...aai_models.align.world import World
 
 SAVE_EVERY = 120.0  # seconds between checkpoints
 LOG_EVERY = 15.0
@@ -47,9 +48,11 @@ class Team:
     """The processes that train one model together (`torchrun --nproc-per-node N -m pocket train ...`), or one alone."""
 
     def __init__(self):
-        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if self.size > 1:
-            dist.init_process_group("gloo")
+        self._world = World.start("cpu")
+        self.rank, self.size = self._world.rank, self._world.size
+
+    def stop(self) -> None:
+        self._world.stop()
 
     @property
     def leads(self) -> bool:

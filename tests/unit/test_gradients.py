@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# One process of a group: a step on its share, its gradients into a file.
+# One process of a group: a step on its share, its gradients into a file; then the threads that the group has left.
 WORKER = """
 import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
@@ -45,7 +46,10 @@ for number, argument in enumerate(sys.argv[3:]):
     loss = stepper.step(items, 0, 0.4, 0.0)["loss"]
     gradients = {name: p.grad.contiguous() for name, p in stepper.student.trained().items()}
     save_file({**gradients, "loss": torch.tensor(loss)}, f"{sys.argv[2]}.{number}.{world.rank}")
+names = lambda: " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+assert "gloo" in names() or not Path("/proc/self/task").exists()
 world.stop()
+assert "gloo" not in names(), names()
 """
 
 

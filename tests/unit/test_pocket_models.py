@@ -139,6 +139,23 @@ def test_training_starts_goes_on_and_refuses_other_settings(tmp_path):
         diffusion.train(diffusion.DiffusionConfig(minutes=0.01, batch=4, first=4, fresh=1, most=8), tmp_path)
 
 
+def test_the_second_run_moves_the_unet_alone(tmp_path):
+    train_autoencoder(AutoencoderConfig(minutes=0.01, batch=2), tmp_path)
+    small = {"minutes": 0.02, "batch": 2, "first": 4, "fresh": 1, "most": 8}
+    before = torch.load(diffusion.train(diffusion.DiffusionConfig(**small), tmp_path), weights_only=True)
+    after = torch.load(diffusion.train(diffusion.PairsConfig(**small), tmp_path), weights_only=True)
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"unet"}
+
+
+def test_the_second_run_sees_more_pairs():
+    def share(config) -> float:
+        scenes = [diffusion.training_scene(np.random.default_rng(seed), config.second) for seed in range(1000)]
+        return np.mean([scene.second is not None for scene in scenes])
+
+    assert share(diffusion.PairsConfig()) > 2 * share(diffusion.DiffusionConfig()) > 0.3
+
+
 def test_pictures_are_painted_from_captions(tmp_path):
     torch.manual_seed(0)
     model, autoencoder = diffusion.Model(), diffusion.Autoencoder()
