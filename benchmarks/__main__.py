@@ -16,7 +16,7 @@ BENCHMARKS = (
     *("attention", "edit", "bank", "scale", "batch", "adapt", "align", "meaning"),
 )
 # Minutes of training, or figures that need recordings: they say nothing about speed.
-BY_NAME = ("ablation", "figures", "hear")
+BY_NAME = ("ablation", "word", "figures", "hear")
 
 
 def run(name: str, version: str) -> dict:

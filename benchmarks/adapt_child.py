@@ -1,6 +1,6 @@
 """One side of the benchmark of Adapt in a process of its own, so that its memory can be told: prints a line of JSON.
 
-    python adapt_child.py ours|peer|overhead|ablation|sheet ARGUMENTS_AS_JSON
+    python adapt_child.py ours|peer|overhead ARGUMENTS_AS_JSON
 
 The working folder is a ComfyUI tree. Memory is the peak of the resident set over what it was before training.
 """
@@ -190,62 +190,10 @@ def timed(function, seconds: list[float]):
     return run
 
 
-def sheet(arguments: dict) -> dict:
-    """The final sheet of a training with previews, as a picture file."""
-    from aai_pack.nodes.host.preview import Options
-    from adapt_models import SMALL, build
-    from PIL import Image
-
-    options = Options(preview_every=50, preview_steps=8)
-    done = train(build(SMALL, 2), None, options, steps=200, resolution=128, learning_rate=0.02, held_out=8)
-    drawn = Image.fromarray((done.sheet[0] * 255).round().byte().numpy())
-    drawn.quantize(128).save(arguments["path"], optimize=True)
-    return {"report": done.report.text()}
-
-
-def ablation(arguments: dict) -> dict:
-    """Loss on noise and timesteps that no run has seen, for each setting of `arguments["runs"]`: name -> [losses]."""
-    from adapt_models import SMALL, build
-
-    models, found = build(SMALL, 2), {}
-    judge = Judge(models)
-    for name, settings in arguments["runs"]:
-        settings = dict(settings)
-        shown = settings.pop("shown", 5)
-        done = train(models, pictures=references(64)[:shown], resolution=64, **settings)
-        found.setdefault(name, []).append([judge(done.token), done.report.sound_share["clip_l"]])
-    return found
-
-
-class Judge:
-    """Mean loss of a word on 32 fixed draws of all five pictures."""
-
-    def __init__(self, models):
-        import torch
-        from aai_pack.aai_models.adapt.objective import Draw
-        from aai_pack.nodes.host import references as pictures
-
-        self.model, self.clip, vae = models
-        with torch.inference_mode():
-            found = pictures.encode_all(self.model, vae, [references(64)], [], 64, False)
-        sigmas = self.model.model.model_sampling.sigmas.float().cpu()
-        draw = Draw(found, sigmas, ("a photo of <A*>",))
-        self.samples = draw.held_out(32, torch.Generator().manual_seed(99))
-
-    def __call__(self, token) -> float:
-        import torch
-        from aai_pack.nodes.host import training
-        from aai_pack.nodes.host.loss import DiffusionLoss
-
-        with torch.inference_mode(), training._prepared(self.model, self.clip):
-            loss = DiffusionLoss(self.model, self.clip)
-            return statistics.fmean(float(loss(token.vectors, sample)) for sample in self.samples)
-
-
 def main() -> None:
     command, arguments = sys.argv[1], json.loads(sys.argv[2])
     boot(arguments["folder"])
-    result = {f.__name__: f for f in (ours, peer, overhead, sheet, ablation)}[command](arguments)
+    result = {f.__name__: f for f in (ours, peer, overhead)}[command](arguments)
     print("\n" + json.dumps(result))
 
 

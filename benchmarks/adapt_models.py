@@ -21,11 +21,6 @@ UNET = {
     **{"transformer_depth_middle": 1, "context_dim": 768, "use_linear_in_transformer": False},
     **{"use_temporal_resblock": False, "use_temporal_attention": False, "adm_in_channels": None},
 }
-SMALL = {
-    **UNET,
-    **{"model_channels": 32, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [1, 1]},
-    **{"transformer_depth_output": [1] * 4},
-}
 
 
 def fill(module: torch.nn.Module, seed: int) -> None:
@@ -66,22 +61,33 @@ def as_diffusers(model, clip):
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    widths = tuple(CHANNELS * m for m in UNET["channel_mult"])
+    shape = model.model.model_config.unet_config
+    each, depths = shape["num_res_blocks"], iter(shape["transformer_depth"])
+    attends = [any([next(depths) for _ in range(count)]) for count in each]
     unet = UNet2DConditionModel(
-        block_out_channels=widths, cross_attention_dim=768, attention_head_dim=8, sample_size=32
+        block_out_channels=tuple(shape["model_channels"] * m for m in shape["channel_mult"]),
+        down_block_types=[_block("Down", found) for found in attends],
+        up_block_types=[_block("Up", found) for found in reversed(attends)],
+        **{"layers_per_block": each[0], "cross_attention_dim": 768, "attention_head_dim": shape["num_heads"]},
     )
     ours = model.model.diffusion_model.state_dict()
-    names = {theirs: mine for theirs, mine in comfy.utils.unet_to_diffusers(UNET).items() if mine in ours}
+    names = {theirs: mine for theirs, mine in comfy.utils.unet_to_diffusers(shape).items() if mine in ours}
     unet.load_state_dict({theirs: ours[mine].clone() for theirs, mine in names.items()})
+    mine = clip.cond_stage_model.clip_l.transformer.state_dict()
+    layers = {name.split("layers.")[1].split(".")[0] for name in mine if "layers." in name}
+    inner = next(len(tensor) for name, tensor in mine.items() if name.endswith("layers.0.mlp.fc1.weight"))
     config = CLIPTextConfig(
-        **{"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12},
+        **{"vocab_size": 49408, "hidden_size": 768, "intermediate_size": inner, "num_hidden_layers": len(layers)},
         **{"num_attention_heads": 12, "hidden_act": "quick_gelu", "max_position_embeddings": 77, "eos_token_id": 49407},
     )
     text = CLIPTextModel(config)
-    mine = clip.cond_stage_model.clip_l.transformer.state_dict()
     expected = text.state_dict()
     prefix = "" if any(name.startswith("text_model.") for name in expected) else "text_model."
     text.load_state_dict(
         {name: mine[prefix + name].clone() if prefix + name in mine else t for name, t in expected.items()}
     )
     return unet.eval(), text.eval()
+
+
+def _block(way: str, attends: bool) -> str:
+    return f"CrossAttn{way}Block2D" if attends else f"{way}Block2D"

@@ -61,5 +61,5 @@ def _short(value: float) -> str:
 def pictures(version: str, folder: Path) -> list[Path]:
     """The sheet of a training, drawn into `folder`."""
     path = folder / "training.png"
-    child(ensure_host(version, development=True), "sheet", path=str(path.resolve()))
+    child(ensure_host(version, development=True), "sheet", "word_child", thing="frog", path=str(path.resolve()))
     return [path]

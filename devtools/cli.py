@@ -10,11 +10,12 @@ from pathlib import Path
 
 from .hosts import DEFAULT_VERSION, RECIPES, ROOT, Host, ensure_host
 from .report import DevError
+from .server import DIES_WITH_PARENT
 
 
 def _run_in_host(host: Host, arguments: list[str], **options) -> int:
     """Run the host's Python and hand back its exit code; Ctrl-C reaches the child, which cleans up before it ends."""
-    process = subprocess.Popen([host.python, *arguments], **options)
+    process = subprocess.Popen([host.python, *arguments], **DIES_WITH_PARENT, **options)
     while True:
         try:
             return process.wait()

@@ -90,9 +90,12 @@ def _require_free(port: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """Linux: have the kernel end the server when this process is killed outright."""
+    """Linux: have the kernel end this process when the one that started it is killed outright."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+DIES_WITH_PARENT = {"preexec_fn": _die_with_parent} if sys.platform == "linux" else {}  # options of Popen
 
 
 class Server:
@@ -129,7 +132,6 @@ class Server:
 
     def start(self) -> Server:
         started = time.monotonic()
-        options = {"preexec_fn": _die_with_parent} if sys.platform == "linux" else {}
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", **self._environment}
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
@@ -139,7 +141,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                **options,
+                **DIES_WITH_PARENT,
             )
         if self.echo:
             threading.Thread(target=self._echo_log, daemon=True).start()

@@ -12,7 +12,7 @@ from pathlib import Path
 from devtools.cache import cache_root
 from devtools.hosts import ensure_host
 from devtools.report import DevError
-from devtools.server import Workspace
+from devtools.server import DIES_WITH_PARENT, Workspace
 
 INSIDE = Path(__file__).with_name("inside.py")
 
@@ -33,10 +33,9 @@ def start(version: str, command: str, sheets: Path) -> list:
     }
     with Workspace(pack=False) as workspace:
         text = json.dumps({"folder": str(workspace.root), **arguments})
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
         child = [host.python, str(INSIDE), command, text]
-        with subprocess.Popen(
-            child, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", cwd=host.comfyui
-        ) as process:
+        with subprocess.Popen(child, cwd=host.comfyui, **options, **DIES_WITH_PARENT) as process:
             return _listen(process)
 
 
