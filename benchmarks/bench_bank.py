@@ -1,4 +1,4 @@
-"""Where the source's attention is kept, and what that costs. A processor would take too long at 1024 px."""
+"""Where the source's attention is kept, and what that costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from .bench_edit import edited
 from .serving import served
 
-SIDES, STEPS = (256, 512, 768), 1
+SIDES, STEPS = (256, 512, 768, 1024), 1
 KEPT = re.compile(r"keeps ([0-9.]+) MB of the source's attention a step")
 
 

@@ -14,12 +14,16 @@ from ...pocket.scoreboard.likeness import psnr, ssim
 from ...pocket.scoreboard.rows import CHANCE, equal, few
 from ...pocket.world.names import NAMED, PLACES, STYLES
 from ...pocket.world.scene import draw, random_scene
-from .studio import Edited
+from .studio import WORD, Edited
 from .words import REFERENCES, Hosted, train
 
 STYLE_OF = {"bell": "mosaic", "drum": "sketch", "bee": "dots"}  # a sound -> the style that it is bound to
 STYLISE = {"cross_end": 0.6, "self_end": 0.25}
-LONGER = ((0.4, 0.2), (0.8, 0.4))  # ends of the windows of cross- and self-attention, beside those of `EDIT`
+OTHERWISE = {  # what else an artist would try
+    "windows to 0.4 and 0.2": {"cross_end": 0.4, "self_end": 0.2},
+    "windows to 0.8 and 0.4": {"cross_end": 0.8, "self_end": 0.4},
+    "with local blend": {**EDIT, "blend_words": WORD},
+}
 SHOWN = 18  # triples of pictures on a sheet
 
 
@@ -59,13 +63,12 @@ def editing(exam: Hosted) -> list[Row]:
         ),
     ]
     rows[0].sheet, rows[0].together = _sheet(own, [f"{t} | {s}" for t, s in zip(things, said, strict=True)]), 9
-    for cross_end, self_end in LONGER:
-        drawn = edited(["*"] * len(some), sounds[: len(some)], False, {"cross_end": cross_end, "self_end": self_end})
+    for name, settings in OTHERWISE.items():
+        drawn = edited(["*"] * len(some), sounds[: len(some)], False, settings)
         right = equal(judge_pictures(exam.judge, drawn.edit).thing, some)
         gain = psnr(drawn.edit, drawn.source, outside(exam.finder, drawn.edit)) - without[: len(some)]
-        name = f"editing, windows to {cross_end:g} and {self_end:g}"
-        rows.append(share(f"{name}: thing right", right, "-"))
-        rows.append(mean(f"{name}: dB gained outside the thing", gain[np.isfinite(gain)], "-", digits=1))
+        rows.append(share(f"editing, {name}: thing right", right, "-"))
+        rows.append(mean(f"editing, {name}: dB gained outside the thing", gain[np.isfinite(gain)], "-", digits=1))
     return rows
 
 
