@@ -182,4 +182,4 @@ def test_the_shipped_models_draw_what_words_and_sounds_say(tmp_path):
         return float(np.mean([s == t for s, t in zip(said, things, strict=True)]))
 
     assert right([f"a photo of a {thing}" for thing in things]) >= 0.85
-    assert right(["a photo of a *"] * len(things), exam.words(things)) >= 0.5
+    assert right(["a photo of a *"] * len(things), exam.words(things)) >= 0.7
