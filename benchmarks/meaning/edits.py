@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -79,7 +81,7 @@ def style_words(exam: Hosted, each: int) -> list[tuple[str, torch.Tensor]]:
         for k, feature in enumerate(exam.hear([thing] * each, FIRST_SOUND + 23000 + 10 * number)):
             rng = np.random.default_rng((77, number, k))
             scenes = [random_scene(rng, [t]) for t in rng.choice(NAMED, REFERENCES, replace=False)]
-            pictures = np.stack([draw(type(s)(**{**vars(s), "style": style}))[0] for s in scenes])
+            pictures = np.stack([draw(replace(s, style=style))[0] for s in scenes])
             prompt = "a picture of a thing in the style of a <A*>"
             learned.append((style, train(exam, feature, pictures, prompt=prompt)[0].vectors["clip_l"].float().mean(0)))
     return learned
@@ -108,6 +110,9 @@ def stylisation(exam: Hosted) -> list[Row]:
     gain = ssim(own.edit, own.source) - ssim(own.free, own.source)
     of = [i % len(learned) for i in range(len(things))]
     other = ssim(plain.edit, plain.source) - ssim(plain.free, plain.source)
+    flat, styled = (
+        np.stack([draw(replace(s, style=style or styles[i]))[0] for i, s in enumerate(scenes)]) for style in ("flat", "")
+    )
     rows = [
         share(
             "'in the style of A*': style right",
@@ -125,6 +130,7 @@ def stylisation(exam: Hosted) -> list[Row]:
             "-",
             upper=f"{ssim(plain.edit, plain.source).mean():.2f}",
         ),
+        mean("SSIM of drawings of one scene, as a photo and in the style", ssim(styled, flat), "-"),
         share("the same, the thing is still there", equal(verdict.thing, things), "-"),
     ]
     rows[0].sheet, rows[0].together = _sheet(own, [f"{s} | {v}" for s, v in zip(styles, verdict.style, strict=True)]), 9
