@@ -35,7 +35,7 @@ class World:
         if size > 1:
             # An optimizer's first step imports this; imported once a group is there, functions of it hold the group as
             # a default. It then outlives `stop`, and its threads abort the interpreter that ends around them.
-            import torch._dynamo  # noqa: F401
+            from torch import _dynamo  # noqa: F401
 
             dist.init_process_group("nccl" if place.type == "cuda" else "gloo", rank=rank, world_size=size)
         return cls(rank, size, place)

@@ -111,7 +111,8 @@ def stylisation(exam: Hosted) -> list[Row]:
     of = [i % len(learned) for i in range(len(things))]
     other = ssim(plain.edit, plain.source) - ssim(plain.free, plain.source)
     flat, styled = (
-        np.stack([draw(replace(s, style=style or styles[i]))[0] for i, s in enumerate(scenes)]) for style in ("flat", "")
+        np.stack([draw(replace(s, style=style or styles[i]))[0] for i, s in enumerate(scenes)])
+        for style in ("flat", "")
     )
     rows = [
         share(
