@@ -67,6 +67,7 @@ def as_diffusers(model, clip):
     unet = UNet2DConditionModel(
         block_out_channels=tuple(shape["model_channels"] * m for m in shape["channel_mult"]),
         down_block_types=[_block("Down", found) for found in attends],
+        mid_block_type="UNetMidBlock2D" if shape["transformer_depth_middle"] < 0 else "UNetMidBlock2DCrossAttn",
         up_block_types=[_block("Up", found) for found in reversed(attends)],
         **{"layers_per_block": each[0], "cross_attention_dim": 768, "attention_head_dim": shape["num_heads"]},
     )

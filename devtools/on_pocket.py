@@ -66,11 +66,21 @@ def on_pocket(name: str, prompt: dict) -> dict:
             inputs = {"thing": thing, "loudness": 0.7, "seed": 1, "seconds": 2.56}
             node.update({"class_type": "AAI_PocketSound", "inputs": inputs})
         _resize(node)
+    _tell_edits(prompt)
     for key in encoders:
         if key not in models:
             del prompt[key]
     rewired = {key: _rewired(node, encoders, models) for key, node in prompt.items()}
     return rewired | _shown(rewired) | _watched(rewired, LEARNS.get(name, 0))
+
+
+def _tell_edits(prompt: dict) -> None:
+    """Write out the prompts of edits: this world's captions have an article before every thing."""
+    builders = {key: node["inputs"] for key, node in prompt.items() if node["class_type"] == "AAI_PromptBuilder"}
+    for node in prompt.values():
+        wire = node["inputs"].get("text")
+        if isinstance(wire, list) and wire[1] == 1 and builders.get(wire[0], {}).get("use") == "edit":
+            node["inputs"]["text"] = f"{builders[wire[0]]['scene']} with a <A*>"
 
 
 def in_a_place(thing: str, told: str, prompt: dict) -> dict:

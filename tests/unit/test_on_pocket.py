@@ -29,6 +29,12 @@ def test_the_encoder_is_the_fourth_output_of_the_models():
     assert encode["inputs"]["cavt"] == [models, 3]
 
 
+def test_an_edit_names_a_thing_as_this_world_does():
+    prompt = on_pocket.on_pocket("7_sound_in_a_scene", workflows.load_api("7_sound_in_a_scene"))
+    told = [node["inputs"]["text"] for node in prompt.values() if node["class_type"] == "AAI_AudioTokenConditioning"]
+    assert "a photo of a beach with a <A*>" in told
+
+
 def test_another_thing_somewhere_else():
     graph = on_pocket.on_pocket("11_pocket_sound_to_picture", workflows.load_api("11_pocket_sound_to_picture"))
     cat = on_pocket.in_a_place("cat", "in the snow", graph)
