@@ -190,12 +190,12 @@ def timed(function, seconds: list[float]):
     return run
 
 
-def main() -> None:
+def answer(*commands) -> None:
+    """The command that the arguments name, in a ComfyUI; prints its result as the last line."""
     command, arguments = sys.argv[1], json.loads(sys.argv[2])
     boot(arguments["folder"])
-    result = {f.__name__: f for f in (ours, peer, overhead)}[command](arguments)
-    print("\n" + json.dumps(result))
+    print("\n" + json.dumps({f.__name__: f for f in commands}[command](arguments)))
 
 
 if __name__ == "__main__":
-    main()
+    answer(ours, peer, overhead)

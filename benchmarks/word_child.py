@@ -9,12 +9,10 @@ arithmetic (the script puts all other rows back), and counted at the timed speed
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import time
 
-from adapt_child import boot, timed
+from adapt_child import answer, timed
 
 PROMPT = "a picture of a <A*>"
 RATE, BATCH = 2e-3, 4  # README: 5e-4 --scale_lr with 4 accumulated steps of one picture each
@@ -266,12 +264,5 @@ def sheet(arguments: dict) -> dict:
     return {"report": done.report.text()}
 
 
-def main() -> None:
-    command, arguments = sys.argv[1], json.loads(sys.argv[2])
-    boot(arguments["folder"])
-    result = {f.__name__: f for f in (word, ablation, sheet)}[command](arguments)
-    print("\n" + json.dumps(result))
-
-
 if __name__ == "__main__":
-    main()
+    answer(word, ablation, sheet)
