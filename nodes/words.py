@@ -132,6 +132,16 @@ class AAI_WordFromSound(io.ComfyNode):
                     tooltip="ridge is made in seconds to minutes; phi adds a small network that is trained once for "
                     "each CLIP. `heard` tells how well each carries words that it has not seen.",
                 ),
+                io.Float.Input(
+                    "nearest_words",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="0 takes the word as it was heard; 1 makes it the ordinary words that it is nearest to. Clearer "
+                    "for sounds that have a name, further off for those that have none.",
+                ),
             ],
             outputs=[
                 AudioTokenType.Output("audio_token", display_name="AUDIO_TOKEN", tooltip="The word A*."),
@@ -144,10 +154,12 @@ class AAI_WordFromSound(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, audio_feature, audio_gain, vocabulary, bridge="ridge") -> io.NodeOutput:
+    def execute(cls, clip, audio_feature, audio_gain, vocabulary, bridge="ridge", nearest_words=0.0) -> io.NodeOutput:
         feature = one_sound(audio_feature)
         require_policy("bridge", bridge, ("ridge", "phi"))
-        token, heard = word_from_sound(clip, feature.vectors[0], audio_gain, vocabulary, bridge, feature.centre)
+        token, heard = word_from_sound(
+            clip, feature.vectors[0], audio_gain, vocabulary, bridge, feature.centre, nearest_words
+        )
         return io.NodeOutput(token, heard, ui={"text": [heard]})
 
 

@@ -222,6 +222,20 @@ def _cosine(guesses: Tensor, rows: Tensor) -> Tensor:
     return F.cosine_similarity(guesses, rows, dim=-1).mean()
 
 
+def towards_words(direction: Tensor, rows: Tensor, share: float, temperature: float = 0.05) -> Tensor:
+    """Unit directions (..., width) moved towards the words that they are nearest to.
+
+    `rows` (N, width) are those of the vocabulary; their mean under a softmax of the cosines over `temperature` is where
+    `share` 1 leads, as DeCap (Li et al. 2023) projects features onto a memory of text; `share` 0 gives `direction` itself.
+    A sound's word never lies exactly where an ordinary word does, and what lies between words says little to the model.
+    """
+    if share == 0:
+        return direction
+    known = F.normalize(rows.float(), dim=-1)
+    nearest = F.normalize((direction @ known.T / temperature).softmax(-1) @ known, dim=-1)
+    return F.normalize((1 - share) * direction + share * nearest, dim=-1)
+
+
 def nearest_words(vector: Tensor, rows: Tensor, words: list[str], count: int = 8) -> list[tuple[str, float]]:
     """The words whose rows are nearest to a vector (width,), with their cosine. `rows` (N, width)."""
     similarity = F.normalize(rows.float(), dim=-1) @ F.normalize(vector.float(), dim=-1)

@@ -12,7 +12,7 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ...aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit, nearest_words
+from ...aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit, nearest_words, towards_words
 from ...aai_models.adapt.phi import fit_phi
 from ...aai_models.adapt.token import AudioToken
 from ...aai_models.errors import TokenError
@@ -146,9 +146,18 @@ def bridge_of_token(token: AudioToken, clip) -> Bridge:
 
 
 def word_from_sound(
-    clip, feature: Tensor, gain: float, limit: int = 0, kind: str = "ridge", centre: Tensor | None = None
+    clip,
+    feature: Tensor,
+    gain: float,
+    limit: int = 0,
+    kind: str = "ridge",
+    centre: Tensor | None = None,
+    nearest: float = 0.0,
 ) -> tuple[AudioToken, str]:
-    """The untrained word of a unit feature (D,), and what the model hears in it. `centre` as `Bridge.carry`."""
+    """The untrained word of a unit feature (D,), and what the model hears in it.
+
+    `centre` as `Bridge.carry` takes it, `nearest` as the share of `towards_words`.
+    """
     require_bridge(clip, feature.shape[-1])
     bridge = bridge_of(clip, limit, kind)
     directions = bridge.carry(feature, centre)
@@ -157,6 +166,7 @@ def word_from_sound(
     for name, tokenizer in sub_tokenizers(clip).items():
         key, rows = tokenizer.embedding_key, vocabulary_rows(clip, name).cpu()
         scales[key] = float(rows.norm(dim=-1).median())
+        directions[key] = towards_words(directions[key], rows[ids], nearest)
         near = ", ".join(f"{word} {value:.2f}" for word, value in nearest_words(directions[key], rows[ids], words))
         heard.append(f"{key} hears: {near}")
     heard += bridge.text()

@@ -65,7 +65,8 @@ def _clip(config, tensors: dict[str, Tensor], tokens: list[int]):
     )
     tensors = dict(tensors)
     rows = tensors.pop("rows")
-    tensors.pop("hidden")  # things without a word: for training ears alone
+    for trained_with in ("hidden", "styles"):  # things and styles without a word
+        tensors.pop(trained_with, None)
     tensors["embeddings.token_embedding.weight"] = vocabulary.table(rows, tokens)
     named = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
     named["text_projection.weight"] = torch.eye(text.WIDTH)

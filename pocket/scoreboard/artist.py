@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit
+from ...aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit, towards_words
 from ..models.autoencoder import Autoencoder
 from ..models.diffusion import guided, sample
 from ..models.text import WORDS, TextEncoder, key_bias
@@ -78,9 +78,10 @@ class Artist:
         """The norm that the pack gives to a bridged word: the vocabulary's median."""
         return float(self.table.norm(dim=-1).median())
 
-    def words_of(self, features: Tensor, bridge: Bridge) -> Tensor:
-        """A* of sounds without training (N, 768)."""
-        return torch.stack([self.word_scale() * bridge.carry(feature)["clip_l"] for feature in features])
+    def words_of(self, features: Tensor, bridge: Bridge, nearest: float = 0.0) -> Tensor:
+        """A* of sounds without training (N, 768); `nearest` as Word from Sound takes it."""
+        heard = torch.stack([bridge.carry(feature)["clip_l"] for feature in features])
+        return self.word_scale() * towards_words(heard, self.table[:START], nearest)
 
 
 def unit(vectors: Tensor) -> Tensor:

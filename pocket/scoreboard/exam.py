@@ -53,14 +53,17 @@ class Exam:
 
     def hear(self, things: list[str], first: int = FIRST_SOUND, loudness: float = 0.6) -> Tensor:
         """Features of a fresh sound of each thing (N, D)."""
-        waves = [synthesise(thing, loudness, first + i) for i, thing in enumerate(things)]
+        return self.hear_waves([synthesise(thing, loudness, first + i) for i, thing in enumerate(things)])
+
+    def hear_waves(self, waves: list[np.ndarray]) -> Tensor:
+        """Features of sounds at 16 kHz (N, D)."""
         fbank = torch.cat([encoder_input(torch.from_numpy(w)[None, None], RATE, short_clip="tile") for w in waves])
         with torch.no_grad():
             return torch.cat([self.hearing.encode_audio(part) for part in fbank.split(16)])
 
-    def words(self, things: list[str], first: int = FIRST_SOUND) -> Tensor:
+    def words(self, things: list[str], first: int = FIRST_SOUND, nearest: float = 0.0) -> Tensor:
         """A* of a fresh sound of each thing without training (N, 1, 768)."""
-        return self.artist.words_of(self.hear(things, first), self.bridge)[:, None]
+        return self.artist.words_of(self.hear(things, first), self.bridge, nearest)[:, None]
 
     def random_words(self, count: int, seed: int = 0) -> Tensor:
         """Words of a word's size without any meaning (N, 1, 768)."""

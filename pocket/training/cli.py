@@ -13,6 +13,7 @@ PARTS = {
     "autoencoder": ("autoencoder", "AutoencoderConfig"),
     "pictures": ("diffusion", "DiffusionConfig"),
     "pairs": ("diffusion", "PairsConfig"),
+    "styles": ("diffusion", "StylesConfig"),
     "judge": ("judge", "JudgeConfig"),
     "sounds": ("sounds", "SoundConfig"),
 }

@@ -1,8 +1,8 @@
-"""Trains the UNet and the text encoder together on latents of drawings and their captions; then the UNet on pairs.
+"""Trains the UNet and the text encoder together on latents of drawings and their captions; then the UNet further.
 
 Besides the noise, the text's end state learns to tell its own picture from the batch's others (CLIP's loss), so that
 sounds have something to be aligned with. Afterwards the words stay as they are, and the UNet goes on with pictures most
-of which hold two things.
+of which hold two things, and then with styles that have no word.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models import weights
 from ..models.autoencoder import Autoencoder
 from ..models.diffusion import alphas_bar, guided, sample
 from ..models.text import WIDTH, key_bias
 from ..models.unet import UNet
 from ..world.captions import caption
-from .pictures import draw_batch, to_uint8, training_scene
+from .pictures import RANDOM_STYLES, draw_batch, to_uint8, training_scene
 from .runs import Average, Budget, Run, Team
 from .words import HIDDEN, Words, end_columns, indices
 
 NUMBER = {name: number for number, name in enumerate(HIDDEN)}
+STYLE_NUMBER = {name: number for number, name in enumerate(RANDOM_STYLES)}
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
     """Settings of the run."""
 
+    run: str = "pictures"  # the name of its folder
     seed: int = 0
     minutes: float = 65.0  # of one core
     batch: int = 32
@@ -44,25 +47,33 @@ class DiffusionConfig:
     most: int = 60000  # drawings kept
     bf16: bool = True  # autocast
     second: float = 0.25  # share of the pictures of named things that hold a second one
+    styled: float = 0.0  # share of the pictures in a random style; their rows of words are then trained too
     stream: int = 1  # of the random numbers that decide the drawings
     begins_with: str = ""  # the run whose averaged weights it starts from; the words then stay as they are
-
-    @property
-    def run(self) -> str:
-        """Name of the run's folder."""
-        return "pairs" if self.begins_with else "pictures"
 
 
 @dataclass(frozen=True)
 class PairsConfig(DiffusionConfig):
     """Settings of the second run."""
 
+    run: str = "pairs"
     minutes: float = 45.0
     rate: float = 5e-4
     contrast: float = 0.0
     second: float = 0.6
     stream: int = 3
     begins_with: str = "pictures"
+
+
+@dataclass(frozen=True)
+class StylesConfig(PairsConfig):
+    """Settings of the third run."""
+
+    run: str = "styles"
+    minutes: float = 55.0
+    styled: float = 0.35
+    stream: int = 5
+    begins_with: str = "pairs"
 
 
 class PictureHead(nn.Module):
@@ -111,26 +122,27 @@ class Pool:
 
     def _scene(self, number: int):
         rng = np.random.default_rng((self.config.seed, self.config.stream, number))
-        return training_scene(rng, self.config.second)
+        return training_scene(rng, self.config.second, self.config.styled)
 
-    def batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """(latents (B, 4, 16, 16), row indices (B, L), numbers of hidden things (B,))."""
+    def batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(latents (B, 4, 16, 16), row indices (B, L), numbers of hidden things (B,) and of random styles (B,))."""
         chosen = rng.integers(len(self.scenes), size=self.config.batch // self.team.size)
         scenes = [self.scenes[i] for i in chosen]
         rows = torch.tensor([indices(caption(scene, rng)) for scene in scenes])
         hidden = torch.tensor([NUMBER.get(scene.thing, 0) for scene in scenes])
-        return self.latents[torch.from_numpy(chosen)].float(), rows, hidden
+        style = torch.tensor([STYLE_NUMBER.get(scene.style, 0) for scene in scenes])
+        return self.latents[torch.from_numpy(chosen)].float(), rows, hidden, style
 
 
 def loss_of(model: Model, batch, bar: Tensor, config: DiffusionConfig, generator) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, noise error, CLIP's loss)."""
-    latents, rows, hidden = batch
+    latents, rows, hidden, style = batch
     timesteps = torch.randint(0, len(bar), (len(latents),), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
     level = bar[timesteps].view(-1, 1, 1, 1)
     ends = end_columns(rows)
     rows = rows[:, : int(ends.max()) + 2]  # the longest caption and one empty column
-    states = model.words(rows, hidden)
+    states = model.words(rows, hidden, style)
     # The end token knows the whole caption. It is hidden often, so that the words are read and not their summary.
     shown = torch.rand(len(ends), generator=generator) >= config.hide_end
     context = states * (shown[:, None] | (torch.arange(rows.shape[1]) != ends[:, None])).unsqueeze(-1)
@@ -148,9 +160,21 @@ def loss_of(model: Model, batch, bar: Tensor, config: DiffusionConfig, generator
 
 
 def load_autoencoder(out: Path) -> Autoencoder:
-    autoencoder = Autoencoder()
-    autoencoder.load_state_dict(torch.load(out / "autoencoder" / "weights.pt", weights_only=True))
+    """That of the run in `out`, else the one that came with the pack."""
+    path, autoencoder = out / "autoencoder" / "weights.pt", Autoencoder()
+    autoencoder.load_state_dict(torch.load(path, weights_only=True) if path.is_file() else weights.load()[0]["vae"])
     return autoencoder.eval().requires_grad_(False)
+
+
+def load_model(out: Path, run: str) -> Model:
+    """The averaged weights of a run in `out`, else those that came with the pack."""
+    path, model = out / run / "weights.pt", Model()
+    if path.is_file():
+        model.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        model.unet.load_state_dict(weights.load()[0]["unet"])
+        model.words = Words.shipped()
+    return model
 
 
 @torch.no_grad()
@@ -173,11 +197,11 @@ def train(config: DiffusionConfig, out: Path) -> Path:
     """
     run, team = Run(out, config.run, config), Team()
     torch.manual_seed(config.seed)
-    model = Model()
+    model = load_model(out, config.begins_with) if config.begins_with else Model()
     if config.begins_with:
-        model.load_state_dict(torch.load(out / config.begins_with / "weights.pt", weights_only=True))
         model.words.requires_grad_(False)
         model.head.requires_grad_(False)
+    model.words.styles.requires_grad_(config.styled > 0)
     average = Average(model)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)

@@ -10,9 +10,11 @@ from safetensors.torch import save_file
 
 from ..models import weights
 from ..models.hearing import half_kernel
-from .diffusion import Model
+from .diffusion import load_autoencoder, load_model
 from .words import TOKENS, Words
 
+RUNS = ("autoencoder", "pictures", "pairs", "styles", "sounds")
+KERNEL = "patch_embed_v.proj.weight"
 CREDITS = (
     "The audio encoder was trained on synthesised sounds, and on ESC-10 (folds 1-3) of ESC-50, K. J. Piczak, 'ESC: Dataset "
     "for Environmental Sound Classification', ACM Multimedia 2015; ESC-10's recordings are by their authors on freesound.org "
@@ -21,26 +23,29 @@ CREDITS = (
 
 
 def collect(out: Path) -> tuple[dict, dict]:
-    """(parts, about) of the runs in `out`."""
-    model = Model()
-    model.load_state_dict(torch.load(out / "pairs" / "weights.pt", weights_only=True))
-    cavt = torch.load(out / "sounds" / "weights.pt", weights_only=True)
-    name = "patch_embed_v.proj.weight"
+    """(parts, about) of the runs in `out`; what was not trained there is taken from the weights that came with the pack."""
+    model, sounds = load_model(out, "styles"), out / "sounds" / "weights.pt"
     parts = {
         "unet": model.unet.state_dict(),
         "text": text_part(model.words),
-        "vae": torch.load(out / "autoencoder" / "weights.pt", weights_only=True),
-        "cavt": {**cavt, name: half_kernel(cavt[name])},
+        "vae": load_autoencoder(out).state_dict(),
+        "cavt": cavt_part(torch.load(sounds, weights_only=True)) if sounds.is_file() else weights.load()[0]["cavt"],
     }
-    logs = {part: _last(out / part / "log.jsonl") for part in ("autoencoder", "pictures", "pairs", "sounds")}
+    former = weights.load()[1]["training"] if weights.PATH.is_file() else {}
+    logs = {part: _last(out / part / "log.jsonl") or former.get(part, {}) for part in RUNS}
     return parts, {"tokens": TOKENS, "licence": "Apache-2.0", "credits": CREDITS, "training": logs}
 
 
+def cavt_part(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """CAVT-MAE's tensors with the image tower's kernel at the size that is stored."""
+    return {**tensors, KERNEL: half_kernel(tensors[KERNEL])}
+
+
 def text_part(words: Words) -> dict:
-    """The text encoder under the host's names, its rows of words, and those of things without a word."""
+    """The text encoder under the host's names, its rows of words, and those of things and styles without a word."""
     encoder = words.encoder
-    rows = {"rows": encoder.token_embedding.detach(), "hidden": words.hidden.detach()}
-    return {**encoder.host_state_dict(), **rows}
+    rows = {"rows": encoder.token_embedding, "hidden": words.hidden, "styles": words.styles}
+    return {**encoder.host_state_dict(), **{name: row.detach() for name, row in rows.items()}}
 
 
 def _last(path: Path) -> dict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,16 +11,26 @@ from torch import Tensor
 from ..world.grammar import COUNT, shape_name
 from ..world.names import NAMED, UNNAMED
 from ..world.scene import Scene, draw, random_scene
+from ..world.styles import COUNT as STYLE_COUNT
+from ..world.styles import style_name
 
 SHAPES = [shape_name(number) for number in range(COUNT)]
+RANDOM_STYLES = [style_name(number) for number in range(STYLE_COUNT)]
 SHARE_OF_SHAPES, SHARE_OF_UNNAMED = 0.12, 0.10
 
 
-def training_scene(rng: np.random.Generator, second: float = 0.25) -> Scene:
+def training_scene(rng: np.random.Generator, second: float = 0.25, styled: float = 0.0) -> Scene:
     """A scene as training sees them: named things, unnamed ones, shapes, pairs, empty places. Never an unseen thing.
 
-    `second` is the share of the pictures of named things that hold two.
+    `second` is the share of the pictures of named things that hold two, `styled` that of all pictures in random styles.
     """
+    scene = _scene(rng, second)
+    if styled and rng.random() < styled:
+        return replace(scene, style=str(rng.choice(RANDOM_STYLES)))
+    return scene
+
+
+def _scene(rng: np.random.Generator, second: float) -> Scene:
     kind = rng.random()
     if kind < SHARE_OF_SHAPES:
         return random_scene(rng, SHAPES)

@@ -1,13 +1,14 @@
 """Trains the pocket CAVT-MAE: sounds and drawn pictures towards the pocket CLIP's text features, and towards each other.
 
-Real recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given. The text features are those
-of the pictures' run beside it, else of the weights that came with the pack.
+Real recordings of ESC-10's folds 1-3 join the synthetic sounds where a folder of them is given. Some clips are mixtures of two
+sounds; they belong to pictures with both things, and half to either word. The text features are those of the pictures' run
+beside it, else of the weights that came with the pack.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from ...aai_models.align.losses import info_nce
 from ...aai_models.audio.decode import decode_audio
-from ...aai_models.audio.fbank import encoder_input
+from ...aai_models.audio.fbank import FBANK_STD, encoder_input
 from ..models.hearing import HALF, PERIOD_FRAMES, build, encode_half, encode_period, full_kernel
 from ..world.captions import word_of
 from ..world.names import ESC_10, NAMED, UNNAMED
@@ -38,7 +39,7 @@ class SoundConfig:
     """Settings of the run."""
 
     seed: int = 0
-    minutes: float = 14.0  # of one core, as the processor counts them
+    minutes: float = 32.0  # of one core, as the processor counts them
     batch: int = 56  # sounds
     pictures: int = 56  # of the batch's things
     shapes: int = 8  # pictures of random shapes
@@ -48,6 +49,7 @@ class SoundConfig:
     clips: int = 64  # synthetic clips of each thing
     real: float = 0.25  # share of a batch that is recorded, where recordings are given
     tau: float = 0.05
+    mixed: float = 0.15  # share of a batch that holds a second sound
     regression: float = 2.0  # weight of 1 - cosine to the text feature
     folds: tuple[int, ...] = (1, 2, 3)  # of ESC-10
     bf16: bool = True  # autocast
@@ -135,9 +137,16 @@ def _strips(count: int, length: int, widest: int, rng: np.random.Generator) -> T
     return torch.from_numpy((place >= first) & (place < first + width))
 
 
-def picture_of(thing: str, rng: np.random.Generator) -> Tensor:
-    """A drawing of a thing (3, 112, 112) in 0..255."""
-    drawn = torch.tensor(draw(random_scene(rng, [thing]))[0]).permute(2, 0, 1).float()
+def mix(first: Tensor, second: Tensor, rng: np.random.Generator) -> Tensor:
+    """Spectrograms (B, 256, 128) of sounds that are heard together, some 3 dB louder or quieter than each other: powers add."""
+    level = torch.from_numpy(rng.normal(0, 0.7, len(first)).astype(np.float32)).view(-1, 1, 1)
+    return torch.logaddexp(FBANK_STD * first, FBANK_STD * second + level) / FBANK_STD
+
+
+def picture_of(thing: str, rng: np.random.Generator, second: str | None = None) -> Tensor:
+    """A drawing of a thing, or of two (3, 112, 112) in 0..255."""
+    scene = replace(random_scene(rng, [thing]), second=second)
+    drawn = torch.tensor(draw(scene)[0]).permute(2, 0, 1).float()
     return F.interpolate(drawn[None], size=(HALF, HALF), mode="bilinear", antialias=True)[0]
 
 
@@ -158,11 +167,13 @@ class Gallery:
         self.things, self.config = things, config
         self.kept: list[list[Tensor]] = [[] for _ in things]
 
-    def batch(self, classes: list[int], rng: np.random.Generator) -> Tensor:
-        """One picture of each class (B, 3, 112, 112), ImageNet-normalised."""
-        return as_input(torch.stack([self._one(label, rng) for label in classes]))
+    def batch(self, classes: list[int], seconds: list[int], rng: np.random.Generator) -> Tensor:
+        """One picture for each class and second class (B, 3, 112, 112), ImageNet-normalised; equal ones are one thing."""
+        return as_input(torch.stack([self._one(*both, rng) for both in zip(classes, seconds, strict=True)]))
 
-    def _one(self, label: int, rng: np.random.Generator) -> Tensor:
+    def _one(self, label: int, second: int, rng: np.random.Generator) -> Tensor:
+        if second != label:
+            return picture_of(self.things[label], rng, self.things[second]).round()
         kept = self.kept[label]
         if not kept or (len(kept) < self.config.most and rng.random() < self.config.fresh):
             kept.append(picture_of(self.things[label], rng).round().byte())
@@ -220,13 +231,13 @@ def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Pat
     while budget.share < 1:
         rng = np.random.default_rng((config.seed, 4, step))
         optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step, warm_up=40, flat=0.4, last=0.02)
-        clips, classes = _clips(fbank, labels, real, config, rng)
-        shapes = rng.integers(len(SHAPES), size=config.shapes)
-        seen = torch.cat([classes[: config.pictures], len(CLASSES) + torch.from_numpy(shapes)])
+        clips, heard = _mixed(*_clips(fbank, labels, real, config, rng), config, rng)
+        shapes = len(CLASSES) + torch.from_numpy(rng.integers(len(SHAPES), size=config.shapes))
+        seen = torch.cat([heard[: config.pictures], shapes[:, None].expand(-1, 2)])
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             a = encode_period(model.towers, augment(clips, rng))
-            v = encode_half(model.towers, gallery.batch(seen.tolist(), rng), model.kernel)
-        loss, parts = _loss(a, v, classes, seen, targets, config)
+            v = encode_half(model.towers, gallery.batch(*seen.T.tolist(), rng), model.kernel)
+        loss, parts = _loss(a, v, heard, seen, targets, config)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -266,19 +277,33 @@ def _clips(fbank: Tensor, labels: Tensor, real, config: SoundConfig, rng) -> tup
     return clips[order], classes[order]
 
 
-def _loss(a: Tensor, v: Tensor, classes: Tensor, seen: Tensor, targets: Tensor, config: SoundConfig):
+def _mixed(clips: Tensor, classes: Tensor, config: SoundConfig, rng) -> tuple[Tensor, Tensor]:
+    """The first clips of a batch with the last ones heard too; all clips, and the classes in each (B, 2), equal for one."""
+    count = round(config.mixed * len(clips))
+    heard = classes[:, None].repeat(1, 2)
+    if not count:
+        return clips, heard
+    heard[:count, 1] = classes[-count:]
+    heard[:count] = heard[:count].sort(1).values  # a pair has no order
+    return torch.cat([mix(clips[:count], clips[-count:], rng), clips[count:]]), heard
+
+
+def _loss(a: Tensor, v: Tensor, heard: Tensor, seen: Tensor, targets: Tensor, config: SoundConfig):
     """(loss, its parts): Eq. 4 of sounds and pictures to all texts and to each other, and the distance to the texts.
 
-    `a` (B, D) sounds of `classes`; `v` (P, D) pictures of `seen`, whose first `config.pictures` belong to the first sounds.
+    `a` (B, D) sounds in which `heard` (B, 2) is; `v` (P, D) pictures on which `seen` (P, 2) is, whose first
+    `config.pictures` belong to the first sounds.
     """
     paired = config.pictures
-    parts = {"sound_picture": info_nce(a[:paired], v[:paired], config.tau, classes[:paired])}
+    pair = heard[:, 0] * len(CLASSES) + heard[:, 1]
+    parts = {"sound_picture": info_nce(a[:paired], v[:paired], config.tau, pair[:paired])}
     loss = 0.5 * parts["sound_picture"]
     # Against every class there is, not only those of the batch.
-    for name, features, own in (("sound_text", a, classes), ("picture_text", v, seen)):
+    for name, features, own in (("sound_text", a, heard), ("picture_text", v, seen)):
         logits = features @ targets.T / config.tau
-        parts[name] = F.cross_entropy(logits, own)
-        distance = 1 - (features * targets[own]).sum(1).mean()
-        parts[f"{name}_distance"], parts[f"{name}_right"] = distance, (logits.argmax(1) == own).float().mean()
+        parts[name] = (F.cross_entropy(logits, own[:, 0]) + F.cross_entropy(logits, own[:, 1])) / 2
+        distance = 1 - (features * F.normalize(targets[own].sum(1), dim=-1)).sum(1).mean()
+        right = (logits.argmax(1, keepdim=True) == own).any(1)
+        parts[f"{name}_distance"], parts[f"{name}_right"] = distance, right.float().mean()
         loss = loss + parts[name] + config.regression * distance
     return loss, {name: float(value.detach()) for name, value in parts.items()}

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from ..models import weights
 from ..models.text import WIDTH, WORDS, TextEncoder
-from ..world.captions import END, FILLERS, SLOT_ID, START, token_ids, vocabulary
+from ..world.captions import END, FILLERS, SLOT_ID, START, STYLE_SLOT_ID, token_ids, vocabulary
 from ..world.names import COLOURS, NAMED, PLACES, SIDES, SIZES, STYLES, UNNAMED
-from .pictures import SHAPES
+from .pictures import RANDOM_STYLES, SHAPES
 
 HIDDEN = [*UNNAMED, *SHAPES]  # things that have a row, but no word
 
@@ -29,12 +29,12 @@ ROW_OF = {number: row for row, number in enumerate(TOKENS)}
 
 
 def indices(text: str) -> list[int]:
-    """Rows of a caption's tokens, padded with the end token to `WORDS` + 1; -1 where the slot is."""
+    """Rows of a caption's tokens, padded with the end token to `WORDS` + 1; below 0 where a slot is."""
     ids = token_ids(text)
     if len(ids) > WORDS:
         raise ValueError(f"The caption {text!r} has {len(ids)} tokens; {WORDS} fit")
     ids += [END] * (WORDS + 1 - len(ids))
-    return [number if number == SLOT_ID else ROW_OF[number] for number in ids]
+    return [number if number < 0 else ROW_OF[number] for number in ids]
 
 
 def end_columns(rows: Tensor) -> Tensor:
@@ -43,12 +43,13 @@ def end_columns(rows: Tensor) -> Tensor:
 
 
 class Words(nn.Module):
-    """The text encoder, and rows of things that have no word."""
+    """The text encoder, and rows of things and of styles that have no word."""
 
     def __init__(self):
         super().__init__()
         self.encoder = TextEncoder(len(TOKENS))
         self.hidden = nn.Parameter(torch.randn(len(HIDDEN), WIDTH) * 0.03)
+        self.styles = nn.Parameter(torch.randn(len(RANDOM_STYLES), WIDTH) * 0.03)
 
     @classmethod
     def shipped(cls) -> Words:
@@ -56,11 +57,13 @@ class Words(nn.Module):
         words, (parts, _) = cls(), weights.load()
         words.encoder = TextEncoder.from_host_state_dict(parts["text"])
         words.hidden.data.copy_(parts["text"]["hidden"])
+        words.styles.data.copy_(parts["text"].get("styles", words.styles))  # the first weights had none
         return words
 
-    def forward(self, rows: Tensor, hidden: Tensor) -> Tensor:
-        """Row indices (B, L) with -1 for slots, whose content is the hidden thing's number (B,) -> states (B, L, 768)."""
-        slot = (rows == -1).unsqueeze(-1)
+    def forward(self, rows: Tensor, hidden: Tensor, style: Tensor | None = None) -> Tensor:
+        """Row indices (B, L) -> states (B, L, 768). In slots stand the things and the styles of these numbers (B,)."""
         embedded = self.encoder.token_embedding[rows.clamp_min(0)]
-        embedded = torch.where(slot, self.hidden[hidden].unsqueeze(1), embedded)
+        embedded = torch.where((rows == SLOT_ID).unsqueeze(-1), self.hidden[hidden].unsqueeze(1), embedded)
+        if style is not None:
+            embedded = torch.where((rows == STYLE_SLOT_ID).unsqueeze(-1), self.styles[style].unsqueeze(1), embedded)
         return self.encoder(embedded, end_columns(rows))

@@ -15,8 +15,10 @@ START, END = 49406, 49407
 LONGEST = 24  # tokens that a prompt can carry, start and end included
 # Words without a meaning in this world: in training they stand between the others and change nothing.
 FILLERS = ("beautiful", "old", "nice", "detailed", "lovely", "famous")
-SLOT = "*"  # stands for a thing that has no word: its row comes from elsewhere
-SLOT_ID = -1
+# Stand for a thing and for a style that have no word: their rows come from elsewhere.
+SLOT, STYLE_SLOT = "*", "~"
+SLOT_ID, STYLE_SLOT_ID = -1, -2
+SLOTS = {SLOT: [SLOT_ID], STYLE_SLOT: [STYLE_SLOT_ID]}
 
 
 @cache
@@ -59,8 +61,10 @@ def _caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def _style(scene: Scene, rng) -> tuple[str, str]:
     """How a caption begins and how it ends."""
-    noun = STYLES[scene.style]
+    noun = STYLES.get(scene.style, STYLE_SLOT)
     kind = rng.random()
+    if noun == STYLE_SLOT:
+        kind = 0.3 + 0.45 * kind  # told in any case
     if kind < 0.6:
         return f"a {noun} of ", ""
     if kind < 0.75:
@@ -81,9 +85,9 @@ def _thing(thing: str, colour: str, scene: Scene | None, rng) -> str:
 
 
 def token_ids(text: str) -> list[int]:
-    """Ids of a caption with start and end, as CLIP's tokenizer gives them; the slot is -1. Raises KeyError."""
+    """Ids of a caption with start and end, as CLIP's tokenizer gives them; slots are below 0. Raises KeyError."""
     words = vocabulary()
-    ids = [number for word in text.split() for number in ([SLOT_ID] if word == SLOT else words[word])]
+    ids = [number for word in text.split() for number in (SLOTS.get(word) or words[word])]
     return [START, *ids, END]
 
 

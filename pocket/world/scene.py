@@ -12,6 +12,7 @@ from .canvas import PAPER, SIDE, Canvas
 from .grammar import draw_shape, shape_name
 from .names import COLOURS, NATURE, PLACES, STYLES, THINGS
 from .places import BACKGROUNDS
+from .styles import in_style, is_sketched, style_number
 from .things import DRAWINGS
 
 DOT_CELLS = 24  # dots of a poster along a side
@@ -42,7 +43,7 @@ def check(scene: Scene) -> Scene:
         ("colour", scene.second_colour, COLOURS),
         ("style", scene.style, STYLES),
     ):
-        if name not in known:
+        if name not in known and not (kind == "style" and style_number(name) is not None):
             raise PocketError(f"There is no {kind} {name!r}", f"There are {', '.join(known)}", "Choose one of them")
     for thing in (scene.thing, scene.second):
         if thing is not None and thing not in DRAWINGS and not (thing.startswith("shape") and thing[5:].isdigit()):
@@ -59,7 +60,8 @@ def draw(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """The picture (128, 128, 3) uint8 and the mask of its things (128, 128) bool. The same scene gives the same bits."""
     check(scene)
     rng = np.random.default_rng(scene.seed)
-    canvas = Canvas(sketch=scene.style == "sketch")
+    number = style_number(scene.style)
+    canvas = Canvas(sketch=scene.style == "sketch" if number is None else is_sketched(number))
     BACKGROUNDS[scene.place](canvas, rng)
     canvas.masked = True
     if scene.second is None:
@@ -69,7 +71,8 @@ def draw(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         _draw_thing(canvas, scene, scene.second, scene.second_colour, 0.72, 0.72, rng)
     picture = canvas.image.reduce(canvas.side // SIDE)
     mask = np.asarray(canvas.mask.reduce(canvas.side // SIDE)) > 127
-    return np.asarray(_styled(picture, scene.style)), mask
+    picture = _styled(picture, scene.style) if number is None else in_style(picture, number)
+    return np.asarray(picture), mask
 
 
 def _draw_thing(canvas: Canvas, scene: Scene, thing: str | None, colour: str, x: float, share: float, rng) -> None:

@@ -61,6 +61,22 @@ def test_a_word_without_training(models, own_folder):
     assert state_of(models) == before
 
 
+def test_a_word_may_be_its_nearest_words(models, own_folder):
+    with torch.inference_mode():
+        made = {
+            share: bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, nearest=share)[0]
+            for share in (0.0, 0.5, 1.0)
+        }
+        plain, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS)
+        _, ids = bridging.whole_words(models[1])
+        rows = F.normalize(vocabulary_rows(models[1], "clip_l")[ids].float(), dim=-1)
+    near = [float((rows @ F.normalize(word.vectors["clip_l"][0], dim=-1)).max()) for word in made.values()]
+    assert torch.equal(made[0.0].vectors["clip_l"], plain.vectors["clip_l"])
+    assert near == sorted(near) and near[2] > near[0]
+    sizes = [float(word.vectors["clip_l"].norm()) for word in made.values()]
+    assert sizes == pytest.approx([sizes[0]] * 3, rel=1e-4)
+
+
 def test_training_starts_from_the_bridge(models, monkeypatch):
     limited = limit_bridges(monkeypatch)
     config = AdaptConfig(steps=2, resolution=64, held_out=2, bridge="ridge", start="zero", mode="sound_only")

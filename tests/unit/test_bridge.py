@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from aai_pack.aai_models.adapt.bridge import Bridge, disturbed, fit, nearest_words
+from aai_pack.aai_models.adapt.bridge import Bridge, disturbed, fit, nearest_words, towards_words
 from aai_pack.aai_models.adapt.phi import fit_phi
 from aai_pack.aai_models.errors import TokenError
 
@@ -88,6 +88,17 @@ def test_what_does_not_fit():
         fit(features, rows).carry(torch.zeros(768))
     with pytest.raises(TokenError, match="10 words"):
         fit(features[:10], {key: r[:10] for key, r in rows.items()})
+
+
+def test_a_word_moves_onto_the_words_that_it_is_nearest_to():
+    rows = torch.nn.functional.normalize(torch.randn(500, 64, generator=torch.Generator().manual_seed(0)), dim=-1)
+    heard = disturbed(rows[:20], 0.7, torch.Generator().manual_seed(1))
+    assert towards_words(heard, rows, 0.0) is heard
+    cosines = [(towards_words(heard, 3 * rows, share) * rows[:20]).sum(-1).min() for share in (0.0, 0.5, 1.0)]
+    assert cosines[0] < cosines[1] < cosines[2] and cosines[2] > 0.95
+    assert torch.allclose(towards_words(heard, rows, 0.5).norm(dim=-1), torch.ones(20))
+    one = towards_words(heard[3], rows, 1.0)
+    assert one.shape == (64,) and torch.allclose(one, towards_words(heard, rows, 1.0)[3], atol=1e-6)
 
 
 def test_nearest_words():

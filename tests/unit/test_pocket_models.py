@@ -8,9 +8,11 @@ import torch
 from aai_pack.aai_models.errors import PocketError
 from aai_pack.pocket.models import hearing, text, vocabulary, weights
 from aai_pack.pocket.models.unet import UNet
-from aai_pack.pocket.training import diffusion
+from aai_pack.pocket.training import diffusion, export
+from aai_pack.pocket.training import sounds as sound_training
 from aai_pack.pocket.training.autoencoder import AutoencoderConfig
 from aai_pack.pocket.training.autoencoder import train as train_autoencoder
+from aai_pack.pocket.training.sounds import SoundConfig
 from aai_pack.pocket.training.words import TOKENS, Words, end_columns, indices
 
 
@@ -139,13 +141,20 @@ def test_training_starts_goes_on_and_refuses_other_settings(tmp_path):
         diffusion.train(diffusion.DiffusionConfig(minutes=0.01, batch=4, first=4, fresh=1, most=8), tmp_path)
 
 
-def test_the_second_run_moves_the_unet_alone(tmp_path):
+def test_the_later_runs_move_the_unet_and_the_third_its_rows_of_styles(tmp_path):
     train_autoencoder(AutoencoderConfig(minutes=0.01, batch=2), tmp_path)
     small = {"minutes": 0.02, "batch": 2, "first": 4, "fresh": 1, "most": 8}
     before = torch.load(diffusion.train(diffusion.DiffusionConfig(**small), tmp_path), weights_only=True)
     after = torch.load(diffusion.train(diffusion.PairsConfig(**small), tmp_path), weights_only=True)
-    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {"unet"}
+    assert moved(before, after) == {"unet"}
+    last = torch.load(diffusion.train(diffusion.StylesConfig(**small), tmp_path), weights_only=True)
+    assert moved(after, last) == {"unet", "words.styles"}
+
+
+def moved(before: dict, after: dict) -> set[str]:
+    """The parts that differ; of the words each tensor by itself."""
+    names = [name for name in before if not torch.equal(before[name], after[name])]
+    return {name if name.startswith("words") else name.split(".")[0] for name in names}
 
 
 def test_the_second_run_sees_more_pairs():
@@ -154,6 +163,26 @@ def test_the_second_run_sees_more_pairs():
         return np.mean([scene.second is not None for scene in scenes])
 
     assert share(diffusion.PairsConfig()) > 2 * share(diffusion.DiffusionConfig()) > 0.3
+
+
+def test_an_untrained_part_is_exported_as_it_came(tmp_path):
+    export.export(tmp_path, tmp_path / "again.safetensors")
+    again, shipped = weights.load(tmp_path / "again.safetensors")[0], weights.load()[0]
+    for part, tensors in shipped.items():
+        assert all(torch.equal(again[part][name], tensor) for name, tensor in tensors.items()), part
+
+
+def test_sounds_that_are_mixed_belong_to_both_words_in_any_order():
+    config, rng = SoundConfig(batch=8, pictures=8, shapes=0, mixed=0.5), np.random.default_rng(0)
+    clips, classes = torch.randn(8, 16, 128), torch.tensor([5, 1, 2, 3, 4, 0, 6, 3])
+    both, heard = sound_training._mixed(clips, classes, config, rng)
+    assert heard[:4].tolist() == [[4, 5], [0, 1], [2, 6], [3, 3]] and heard[4:, 0].equal(heard[4:, 1])
+    assert torch.equal(both[4:], clips[4:]) and (both - clips)[:4].min() > -1e-6  # powers add
+    assert torch.allclose(sound_training.mix(clips, clips - 100, rng), clips, atol=1e-4)
+    targets = torch.nn.functional.normalize(torch.randn(8, 16), dim=-1)
+    exact = torch.nn.functional.normalize(targets[heard].sum(1), dim=-1)
+    parts = sound_training._loss(exact, exact, heard, heard, targets, config)[1]
+    assert parts["sound_text_right"] == 1 and abs(parts["sound_text_distance"]) < 1e-6
 
 
 def test_pictures_are_painted_from_captions(tmp_path):

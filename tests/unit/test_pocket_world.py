@@ -14,7 +14,7 @@ from aai_pack.aai_models.audio.loudness import integrated
 from aai_pack.aai_models.errors import PocketError
 from aai_pack.nodes.host import pocket_names
 from aai_pack.pocket.training.pictures import training_scene
-from aai_pack.pocket.world import captions, names, scene, sounds
+from aai_pack.pocket.world import captions, names, scene, sounds, styles
 from aai_pack.pocket.world.grammar import COUNT, shape_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +101,19 @@ def test_the_longest_scenes_are_told_within_a_prompt():
     rng = np.random.default_rng(5)
     long = scene.Scene(thing="sneeze", second="thunder", style="mosaic", loudness=0.2)
     assert max(len(captions.token_ids(captions.caption(long, rng))) for _ in range(4000)) <= captions.LONGEST
+
+
+def test_random_styles_differ_and_have_no_word():
+    drawn = [scene.draw(scene.Scene(thing="dog", style=styles.style_name(n)))[0] for n in range(40)]
+    assert all(picture.shape == (128, 128, 3) for picture in drawn)
+    assert len({picture.tobytes() for picture in drawn}) == 40
+    rng = np.random.default_rng(2)
+    seen = [training_scene(rng, 0.6, 0.5) for _ in range(2000)]
+    named = sum(s.style in names.STYLES for s in seen)
+    assert 900 < named < 1100 and len({s.style for s in seen}) > styles.COUNT
+    told = [captions.caption(s, rng) for s in seen if s.style not in names.STYLES]
+    assert sum(captions.STYLE_SLOT in text.split() for text in told) == sum(text != "" for text in told)
+    assert max(len(captions.token_ids(text)) for text in told) <= captions.LONGEST
 
 
 def test_held_out_things_stay_held_out():
