@@ -2,13 +2,15 @@
 
 Besides the noise, the text's end state learns to tell its own picture from the batch's others (CLIP's loss), so that
 sounds have something to be aligned with. Afterwards the words stay as they are, and the UNet goes on with pictures most
-of which hold two things, and then with styles that have no word.
+of which hold two things; and then with styles that have no word, with ever new shapes, and with words that are a little off,
+as those of sounds are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from ..models.diffusion import alphas_bar, guided, sample
 from ..models.text import WIDTH, key_bias
 from ..models.unet import UNet
 from ..world.captions import caption
+from .glance import Glance, portraits_of
 from .pictures import RANDOM_STYLES, draw_batch, to_uint8, training_scene
 from .runs import Average, Budget, Run, Team
 from .words import HIDDEN, Words, end_columns, indices
@@ -48,6 +51,11 @@ class DiffusionConfig:
     bf16: bool = True  # autocast
     second: float = 0.25  # share of the pictures of named things that hold a second one
     styled: float = 0.0  # share of the pictures in a random style; their rows of words are then trained too
+    unnumbered: float = (
+        0.0  # share of the pictures of a shape without a number, under a row that `Glance` reads from it
+    )
+    disturbed: float = 0.0  # share of the captions whose words are off
+    furthest: float = 0.7  # how far off, in sizes of a word
     stream: int = 1  # of the random numbers that decide the drawings
     begins_with: str = ""  # the run whose averaged weights it starts from; the words then stay as they are
 
@@ -70,8 +78,10 @@ class StylesConfig(PairsConfig):
     """Settings of the third run."""
 
     run: str = "styles"
-    minutes: float = 55.0
-    styled: float = 0.35
+    minutes: float = 50.0
+    styled: float = 0.3
+    unnumbered: float = 0.2
+    disturbed: float = 0.3
     stream: int = 5
     begins_with: str = "pairs"
 
@@ -95,7 +105,18 @@ class Model(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.unet, self.words, self.head = UNet(), Words(), PictureHead()
+        self.unet, self.words, self.head, self.glance = UNet(), Words(), PictureHead(), Glance()
+
+
+class Batch(NamedTuple):
+    """What one step learns from."""
+
+    latents: Tensor  # (B, 4, 16, 16)
+    rows: Tensor  # indices of the captions' words (B, L)
+    thing: Tensor  # numbers of things without a word (B,)
+    style: Tensor  # numbers of random styles (B,)
+    unnumbered: Tensor  # which pictures (U,) are of shapes without a number
+    portraits: Tensor  # of those shapes (U, 3, 32, 32) uint8
 
 
 class Pool:
@@ -122,27 +143,53 @@ class Pool:
 
     def _scene(self, number: int):
         rng = np.random.default_rng((self.config.seed, self.config.stream, number))
-        return training_scene(rng, self.config.second, self.config.styled)
+        return training_scene(rng, self.config.second, self.config.styled, self.config.unnumbered)
 
-    def batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(latents (B, 4, 16, 16), row indices (B, L), numbers of hidden things (B,) and of random styles (B,))."""
+    def batch(self, rng: np.random.Generator) -> Batch:
         chosen = rng.integers(len(self.scenes), size=self.config.batch // self.team.size)
         scenes = [self.scenes[i] for i in chosen]
         rows = torch.tensor([indices(caption(scene, rng)) for scene in scenes])
         hidden = torch.tensor([NUMBER.get(scene.thing, 0) for scene in scenes])
         style = torch.tensor([STYLE_NUMBER.get(scene.style, 0) for scene in scenes])
-        return self.latents[torch.from_numpy(chosen)].float(), rows, hidden, style
+        unnumbered = [i for i, scene in enumerate(scenes) if is_unnumbered(scene.thing)]
+        portraits = portraits_of([scenes[i].thing for i in unnumbered])
+        latents = self.latents[torch.from_numpy(chosen)].float()
+        return Batch(latents, rows, hidden, style, torch.tensor(unnumbered, dtype=torch.long), portraits)
 
 
-def loss_of(model: Model, batch, bar: Tensor, config: DiffusionConfig, generator) -> tuple[Tensor, Tensor, Tensor]:
+def is_unnumbered(thing: str | None) -> bool:
+    """Whether a thing is a shape without a row of its own."""
+    return thing is not None and thing.startswith("shape") and thing not in NUMBER
+
+
+def embed(model: Model, rows: Tensor, batch: Batch, config: DiffusionConfig, generator) -> Tensor:
+    """The words of captions (B, L, 768), some of them off in a drawn direction."""
+    thing = model.words.hidden[batch.thing]
+    if len(batch.unnumbered):
+        thing = thing.index_put((batch.unnumbered,), model.glance(batch.portraits))
+    embedded = model.words.embed(rows, thing, model.words.styles[batch.style])
+    if not config.disturbed:
+        return embedded
+    far = config.furthest * torch.rand(rows.shape, generator=generator)
+    off = (torch.rand(len(rows), 1, generator=generator) < config.disturbed) & (
+        (rows < 0) | (rows > 1)
+    )  # 0, 1: start, end
+    drawn = F.normalize(torch.randn(embedded.shape, generator=generator), dim=-1)
+    size = embedded.detach().norm(dim=-1)
+    return embedded + (off * far * size).unsqueeze(-1) * drawn
+
+
+def loss_of(
+    model: Model, batch: Batch, bar: Tensor, config: DiffusionConfig, generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, noise error, CLIP's loss)."""
-    latents, rows, hidden, style = batch
+    latents, rows = batch.latents, batch.rows
     timesteps = torch.randint(0, len(bar), (len(latents),), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
     level = bar[timesteps].view(-1, 1, 1, 1)
     ends = end_columns(rows)
     rows = rows[:, : int(ends.max()) + 2]  # the longest caption and one empty column
-    states = model.words(rows, hidden, style)
+    states = model.words.states(embed(model, rows, batch, config, generator), rows)
     # The end token knows the whole caption. It is hidden often, so that the words are read and not their summary.
     shown = torch.rand(len(ends), generator=generator) >= config.hide_end
     context = states * (shown[:, None] | (torch.arange(rows.shape[1]) != ends[:, None])).unsqueeze(-1)
@@ -202,6 +249,7 @@ def train(config: DiffusionConfig, out: Path) -> Path:
         model.words.requires_grad_(False)
         model.head.requires_grad_(False)
     model.words.styles.requires_grad_(config.styled > 0)
+    model.glance.requires_grad_(config.unnumbered > 0)
     average = Average(model)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)

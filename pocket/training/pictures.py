@@ -19,12 +19,17 @@ RANDOM_STYLES = [style_name(number) for number in range(STYLE_COUNT)]
 SHARE_OF_SHAPES, SHARE_OF_UNNAMED = 0.12, 0.10
 
 
-def training_scene(rng: np.random.Generator, second: float = 0.25, styled: float = 0.0) -> Scene:
+def training_scene(
+    rng: np.random.Generator, second: float = 0.25, styled: float = 0.0, unnumbered: float = 0.0
+) -> Scene:
     """A scene as training sees them: named things, unnamed ones, shapes, pairs, empty places. Never an unseen thing.
 
-    `second` is the share of the pictures of named things that hold two, `styled` that of all pictures in random styles.
+    `second` is the share of the pictures of named things that hold two, `styled` that of all pictures in random styles,
+    `unnumbered` that of all pictures of a shape that is none of the numbered ones.
     """
     scene = _scene(rng, second)
+    if unnumbered and rng.random() < unnumbered:
+        scene = random_scene(rng, [shape_name(int(rng.integers(COUNT, 2**31)))])
     if styled and rng.random() < styled:
         return replace(scene, style=str(rng.choice(RANDOM_STYLES)))
     return scene

@@ -63,6 +63,9 @@ class Team:
         """Average the gradients over all processes; returns the leader's `share`, so that all stop at the same step."""
         if self.size == 1:
             return share
+        for parameter in parameters:
+            if parameter.grad is None:  # nothing of this process's share of the batch needed it
+                parameter.grad = torch.zeros_like(parameter)
         grads = [p.grad for p in parameters]
         flat = torch.cat([*(g.flatten() for g in grads), torch.tensor([share * self.size * self.leads])])
         dist.all_reduce(flat)

@@ -60,10 +60,18 @@ class Words(nn.Module):
         words.styles.data.copy_(parts["text"].get("styles", words.styles))  # the first weights had none
         return words
 
-    def forward(self, rows: Tensor, hidden: Tensor, style: Tensor | None = None) -> Tensor:
-        """Row indices (B, L) -> states (B, L, 768). In slots stand the things and the styles of these numbers (B,)."""
+    def forward(self, rows: Tensor, hidden: Tensor) -> Tensor:
+        """Row indices (B, L) -> states (B, L, 768). In slots stand the things of these numbers (B,)."""
+        return self.states(self.embed(rows, self.hidden[hidden]), rows)
+
+    def embed(self, rows: Tensor, thing: Tensor, style: Tensor | None = None) -> Tensor:
+        """Row indices (B, L) -> rows (B, L, 768), with those of a thing and of a style (B, 768) in their slots."""
         embedded = self.encoder.token_embedding[rows.clamp_min(0)]
-        embedded = torch.where((rows == SLOT_ID).unsqueeze(-1), self.hidden[hidden].unsqueeze(1), embedded)
+        embedded = torch.where((rows == SLOT_ID).unsqueeze(-1), thing.unsqueeze(1), embedded)
         if style is not None:
-            embedded = torch.where((rows == STYLE_SLOT_ID).unsqueeze(-1), self.styles[style].unsqueeze(1), embedded)
+            embedded = torch.where((rows == STYLE_SLOT_ID).unsqueeze(-1), style.unsqueeze(1), embedded)
+        return embedded
+
+    def states(self, embedded: Tensor, rows: Tensor) -> Tensor:
+        """Rows (B, L, 768) of these indices (B, L) -> states (B, L, 768)."""
         return self.encoder(embedded, end_columns(rows))
