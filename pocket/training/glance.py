@@ -1,4 +1,4 @@
-"""Reads the row of a word from a picture of a shape, so that shapes without a number can be taught without rows of their own."""
+"""Reads the row of a word from a picture of a shape, so that shapes without a number can be taught: none has its own row."""
 
 from __future__ import annotations
 

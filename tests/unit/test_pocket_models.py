@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -141,14 +143,15 @@ def test_training_starts_goes_on_and_refuses_other_settings(tmp_path):
         diffusion.train(diffusion.DiffusionConfig(minutes=0.01, batch=4, first=4, fresh=1, most=8), tmp_path)
 
 
-def test_the_later_runs_move_the_unet_and_the_third_its_rows_of_styles(tmp_path):
+def test_the_later_runs_move_the_unet_and_the_third_what_it_reads(tmp_path):
     train_autoencoder(AutoencoderConfig(minutes=0.01, batch=2), tmp_path)
     small = {"minutes": 0.02, "batch": 2, "first": 4, "fresh": 1, "most": 8}
     before = torch.load(diffusion.train(diffusion.DiffusionConfig(**small), tmp_path), weights_only=True)
     after = torch.load(diffusion.train(diffusion.PairsConfig(**small), tmp_path), weights_only=True)
     assert moved(before, after) == {"unet"}
-    last = torch.load(diffusion.train(diffusion.StylesConfig(**small), tmp_path), weights_only=True)
-    assert moved(after, last) == {"unet", "words.styles"}
+    settings = diffusion.StylesConfig(**small, styled=0.9, unnumbered=0.9)
+    last = torch.load(diffusion.train(settings, tmp_path), weights_only=True)
+    assert moved(after, last) == {"unet", "words.styles", "glance"}
 
 
 def moved(before: dict, after: dict) -> set[str]:
@@ -163,6 +166,24 @@ def test_the_second_run_sees_more_pairs():
         return np.mean([scene.second is not None for scene in scenes])
 
     assert share(diffusion.PairsConfig()) > 2 * share(diffusion.DiffusionConfig()) > 0.3
+
+
+def test_the_third_run_sees_shapes_without_number_under_words_that_are_off(tmp_path):
+    torch.manual_seed(0)
+    config = diffusion.StylesConfig(batch=32, first=64, most=64, bf16=False)
+    model, pool = diffusion.Model(), diffusion.Pool(diffusion.load_autoencoder(tmp_path), config, diffusion.Team())
+    pool.grow(64)
+    batch = pool.batch(np.random.default_rng(0))
+    assert 0 < len(batch.unnumbered) == len(batch.portraits) < 16
+    told = diffusion.embed(model, batch.rows, batch, replace(config, disturbed=0.0), None)
+    off = diffusion.embed(model, batch.rows, batch, config, torch.Generator().manual_seed(0)).detach()
+    slot = (batch.rows[batch.unnumbered] == -1).nonzero()  # their captions are not all empty
+    rows = model.glance(batch.portraits)
+    assert len(slot) and torch.equal(told[batch.unnumbered][slot[:, 0], slot[:, 1]], rows[slot[:, 0]])
+    distance = (off - told.detach()).norm(dim=-1) / told.norm(dim=-1)
+    ends = (batch.rows == 0) | (batch.rows == 1)
+    assert (distance[ends] == 0).all() and 0.5 < distance.max() <= config.furthest + 1e-4
+    assert 0.1 < (distance > 0).any(1).float().mean() < 0.6
 
 
 def test_an_untrained_part_is_exported_as_it_came(tmp_path):
