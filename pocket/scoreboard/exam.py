@@ -16,8 +16,7 @@ from ...aai_models.align.cavt_mae import CAVTMAE
 from ...aai_models.audio.fbank import encoder_input
 from ..models.hearing import HALF, encode_half, half_kernel
 from ..models.judge import Judge, Verdict, judge_pictures
-from ..training.sounds import SoundConfig, as_input, run_name
-from ..training.sounds import train as train_ear
+from ..training.sounds import SoundConfig, as_input, trained_ear
 from ..world.names import NAMED, THINGS
 from ..world.scene import draw, random_scene
 from ..world.sounds import RATE, synthesise
@@ -110,11 +109,7 @@ class Exam:
     @cached_property
     def ear_of_two_folds(self) -> CAVTMAE:
         """An ear that has not heard the recordings' third fold, as the shipped one has: from `runs`, else trained now."""
-        config = SoundConfig(folds=(1, 2))
-        path = self.runs / run_name(config.folds) / "weights.pt"
-        if not path.is_file():
-            train_ear(config, self.runs, self.recordings)
-        return CAVTMAE.from_state_dict(torch.load(path, weights_only=True))
+        return trained_ear(SoundConfig(folds=(1, 2)), self.runs, self.recordings)
 
     @cached_property
     def finder(self) -> Finder:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...aai_models.align.cavt_mae import CAVTMAE
 from ...aai_models.align.losses import info_nce
 from ...aai_models.audio.decode import decode_audio
 from ...aai_models.audio.fbank import FBANK_STD, encoder_input
@@ -251,6 +252,14 @@ def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Pat
     path = run.folder / "weights.pt"
     torch.save(average.module.state(), path)
     return path
+
+
+def trained_ear(config: SoundConfig, out: Path, recordings: Path | None = None) -> CAVTMAE:
+    """The ear of a run in `out`; trained now where there is none."""
+    path = out / run_name(config.folds) / "weights.pt"
+    if not path.is_file():
+        train(config, out, recordings)
+    return CAVTMAE.from_state_dict(torch.load(path, weights_only=True))
 
 
 def _words(out: Path) -> Words:
