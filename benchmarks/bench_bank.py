@@ -1,21 +1,25 @@
-"""Where the source's attention is kept, and what that costs."""
+"""Where the source's attention is kept, and what that costs.
+
+Environment: AAI_SIDES, some of the sizes in px with commas between (256,512,768,1024; the last takes ten minutes).
+"""
 
 from __future__ import annotations
 
+import os
 import re
 
 from .bench_edit import edited
 from .serving import served
 
-SIDES, STEPS = (256, 512, 768, 1024), 1
+SIDES, STEPS = "256,512,768,1024", 1
 KEPT = re.compile(r"keeps ([0-9.]+) MB of the source's attention a step")
 
 
 def measure(version: str) -> dict:
-    rows = []
+    rows, sides = [], [int(side) for side in os.environ.get("AAI_SIDES", SIDES).split(",")]
     with served(version) as at:
         at.seconds(edited(at, 1, 0, 64, 1))  # loads the models
-        for side in SIDES:
+        for side in sides:
             for place in ("device", "ram", "recompute"):
                 seconds = at.seconds(edited(at, 1, side, side, STEPS, place))
                 kept = KEPT.findall(at.server.tail(400))
