@@ -66,7 +66,7 @@ def _clip(config, tensors: dict[str, Tensor], tokens: list[int]):
     tensors = dict(tensors)
     rows = tensors.pop("rows")
     for trained_with in ("hidden", "styles"):  # things and styles without a word
-        tensors.pop(trained_with, None)
+        tensors.pop(trained_with)
     tensors["embeddings.token_embedding.weight"] = vocabulary.table(rows, tokens)
     named = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
     named["text_projection.weight"] = torch.eye(text.WIDTH)

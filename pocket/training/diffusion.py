@@ -51,9 +51,7 @@ class DiffusionConfig:
     bf16: bool = True  # autocast
     second: float = 0.25  # share of the pictures of named things that hold a second one
     styled: float = 0.0  # share of the pictures in a random style; their rows of words are then trained too
-    unnumbered: float = (
-        0.0  # share of the pictures of a shape without a number, under a row that `Glance` reads from it
-    )
+    unnumbered: float = 0.0  # share of the pictures of a shape without a number, whose row `Glance` reads from it
     disturbed: float = 0.0  # share of the captions whose words are off
     furthest: float = 0.7  # how far off, in sizes of a word
     stream: int = 1  # of the random numbers that decide the drawings
@@ -171,9 +169,8 @@ def embed(model: Model, rows: Tensor, batch: Batch, config: DiffusionConfig, gen
     if not config.disturbed:
         return embedded
     far = config.furthest * torch.rand(rows.shape, generator=generator)
-    off = (torch.rand(len(rows), 1, generator=generator) < config.disturbed) & (
-        (rows < 0) | (rows > 1)
-    )  # 0, 1: start, end
+    is_word = (rows < 0) | (rows > 1)  # 0 is the start, 1 the end
+    off = is_word & (torch.rand(len(rows), 1, generator=generator) < config.disturbed)
     drawn = F.normalize(torch.randn(embedded.shape, generator=generator), dim=-1)
     size = embedded.detach().norm(dim=-1)
     return embedded + (off * far * size).unsqueeze(-1) * drawn

@@ -57,7 +57,7 @@ class Words(nn.Module):
         words, (parts, _) = cls(), weights.load()
         words.encoder = TextEncoder.from_host_state_dict(parts["text"])
         words.hidden.data.copy_(parts["text"]["hidden"])
-        words.styles.data.copy_(parts["text"].get("styles", words.styles))  # the first weights had none
+        words.styles.data.copy_(parts["text"]["styles"])
         return words
 
     def forward(self, rows: Tensor, hidden: Tensor) -> Tensor:
