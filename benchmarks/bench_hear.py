@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from devtools.cache import cache_root
 from devtools.report import DevError
 from pocket.__main__ import load_pack
 
 from .bench_fbank import OPTIONS
+from .meaning.outside import runs_folder
 
 FOLD = "3"
 EACH = 10  # drawings of each thing
@@ -54,8 +54,8 @@ def _recordings() -> dict[str, list[Path]]:
 def _encoder():
     """The encoder that has not heard the fold, behind the interface, and its image tower."""
     sounds = _module("pocket.training.sounds")
-    runs = Path(os.environ.get("AAI_POCKET_RUNS") or cache_root() / "pocket_runs")
-    model = sounds.trained_ear(sounds.SoundConfig(folds=(1, 2)), runs, Path(os.environ["AAI_RECORDINGS"]))
+    config, recordings = sounds.SoundConfig(folds=(1, 2)), Path(os.environ["AAI_RECORDINGS"])
+    model = sounds.trained_ear(config, runs_folder(), recordings)
     return _module("aai_models.align.encoders").CAVTEncoder(model), model
 
 

@@ -17,15 +17,19 @@ from devtools.server import DIES_WITH_PARENT, Workspace
 INSIDE = Path(__file__).with_name("inside.py")
 
 
+def runs_folder() -> Path:
+    """Where what the benchmarks train for themselves is kept."""
+    return Path(os.environ.get("AAI_POCKET_RUNS") or cache_root() / "pocket_runs")
+
+
 def start(version: str, command: str, sheets: Path) -> list:
     """The result of one command, whose pictures go into the folder `sheets`; raises `DevError` with the end of its output."""
     host = ensure_host(version, development=True)
-    runs = Path(os.environ.get("AAI_POCKET_RUNS") or cache_root() / "pocket_runs")
     recordings = os.environ.get("AAI_RECORDINGS")
     if recordings and not Path(recordings).is_dir():
         raise DevError(f"AAI_RECORDINGS names {recordings}, which is no folder. Name the folder of ESC-10's classes.")
     arguments = {
-        "runs": str(runs.resolve()),
+        "runs": str(runs_folder().resolve()),
         "sheets": str(sheets.resolve()),
         "recordings": recordings and str(Path(recordings).resolve()),
         "repeats": int(os.environ.get("AAI_REPEATS", 12)),

@@ -88,12 +88,8 @@ def _vae(tensors: dict[str, Tensor]):
 
 
 def _cavt(tensors: dict[str, Tensor]) -> HostedCAVT:
-    tensors = dict(tensors)
-    name = "patch_embed_v.proj.weight"
-    tensors[name] = hearing.full_kernel(tensors[name])
-    model = CAVTMAE.from_state_dict(
-        tensors, operations=comfy.ops.manual_cast, dtype=torch.float32, device=mm.text_encoder_offload_device()
-    )
+    settings = {"operations": comfy.ops.manual_cast, "dtype": torch.float32}
+    model = CAVTMAE.from_state_dict(hearing.as_used(tensors), device=mm.text_encoder_offload_device(), **settings)
     hosted = HostedCAVT(model, "pocket", str(weights.PATH))
     self_test(hosted.encode_audio)
     return hosted

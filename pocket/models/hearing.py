@@ -11,6 +11,7 @@ from ...aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig, sincos_position
 CONFIG = CAVTMAEConfig(dim=768, patch=32, depth=0, shared_depth=1, mlp_dim=256, audio_tokens=128, image_tokens=49)
 MEL_ROWS, PERIOD = 4, 8  # patches over the mel axis; patch columns of a clip of 2.56 seconds
 PERIOD_FRAMES = 256
+KERNEL = "patch_embed_v.proj.weight"
 HALF = 112  # side of the pictures that the image tower looks at: 224 reduced by two
 
 
@@ -54,3 +55,13 @@ def full_kernel(kernel: Tensor) -> Tensor:
 def half_kernel(kernel: Tensor) -> Tensor:
     """The inverse of `full_kernel`."""
     return F.avg_pool2d(kernel, 2) * 4
+
+
+def as_stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CAVT-MAE's tensors with the image tower's kernel at the size that the file of weights keeps."""
+    return {**tensors, KERNEL: half_kernel(tensors[KERNEL])}
+
+
+def as_used(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `as_stored`."""
+    return {**tensors, KERNEL: full_kernel(tensors[KERNEL])}

@@ -44,11 +44,9 @@ def examine(
 ) -> Exam:
     """The exam of the shipped weights; `second` asks for the second judge too, `kind` may know more of the examined."""
     parts, about = weights.load()
-    name = "patch_embed_v.proj.weight"
-    parts["cavt"][name] = hearing.full_kernel(parts["cavt"][name])
     artist = Artist(parts, about)
     other = load_judge(runs, 1) if second else None
-    towers = CAVTMAE.from_state_dict(parts["cavt"])
+    towers = CAVTMAE.from_state_dict(hearing.as_used(parts["cavt"]))
     return kind(artist, towers, artist.bridge(), load_judge(runs), other, repeats, recordings, runs)
 
 

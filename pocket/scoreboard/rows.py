@@ -168,14 +168,15 @@ def hidden_things(exam: Exam) -> list[Row]:
     rows = []
     for name, asked in (("unnamed", UNNAMED), ("never-seen", UNSEEN)):
         things = list(asked) * (6 * exam.repeats)
-        slots = exam.words(things, FIRST_SOUND + 15000)
+        slots, nearest = (exam.words(things, FIRST_SOUND + 15000, share) for share in (0.0, 1.0))
         drawn, verdict = exam.judged(["a photo of a *"] * len(things), slots, 15)
         some = few(things)
         lost = exam.judged(["a photo of a *"] * len(some), exam.random_words(len(some)), 15)[1].thing
         right, random = equal(verdict.thing, things), percent(equal(lost, some))
         row = share(f"{name} things: their sound alone", right, "-", random=random, chance=CHANCE)
         row.sheet = (drawn, said_of([f"sound of {t}" for t in things], verdict.thing))
-        rows.append(row)
+        clear = exam.judged(["a photo of a *"] * len(things), nearest, 15)[1].thing
+        rows += [row, share("the same, as the nearest words", equal(clear, things), "-")]
     return rows
 
 

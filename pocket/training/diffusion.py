@@ -23,6 +23,7 @@ from ..models.diffusion import alphas_bar, guided, sample
 from ..models.text import WIDTH, key_bias
 from ..models.unet import UNet
 from ..world.captions import caption
+from ..world.grammar import shape_number
 from .glance import Glance, portraits_of
 from .pictures import RANDOM_STYLES, draw_batch, to_uint8, training_scene
 from .runs import Average, Budget, Run, Team
@@ -157,7 +158,7 @@ class Pool:
 
 def is_unnumbered(thing: str | None) -> bool:
     """Whether a thing is a shape without a row of its own."""
-    return thing is not None and thing.startswith("shape") and thing not in NUMBER
+    return thing is not None and shape_number(thing) is not None and thing not in NUMBER
 
 
 def embed(model: Model, rows: Tensor, batch: Batch, config: DiffusionConfig, generator) -> Tensor:

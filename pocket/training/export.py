@@ -9,12 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from ..models import weights
-from ..models.hearing import half_kernel
+from ..models.hearing import as_stored
 from .diffusion import load_autoencoder, load_model
 from .words import TOKENS, Words
 
 RUNS = ("autoencoder", "pictures", "pairs", "styles", "sounds")
-KERNEL = "patch_embed_v.proj.weight"
 CREDITS = (
     "The audio encoder was trained on synthesised sounds, and on ESC-10 (folds 1-3) of ESC-50, K. J. Piczak, 'ESC: Dataset "
     "for Environmental Sound Classification', ACM Multimedia 2015; ESC-10's recordings are by their authors on freesound.org "
@@ -29,16 +28,11 @@ def collect(out: Path) -> tuple[dict, dict]:
         "unet": model.unet.state_dict(),
         "text": text_part(model.words),
         "vae": load_autoencoder(out).state_dict(),
-        "cavt": cavt_part(torch.load(sounds, weights_only=True)) if sounds.is_file() else weights.load()[0]["cavt"],
+        "cavt": as_stored(torch.load(sounds, weights_only=True)) if sounds.is_file() else weights.load()[0]["cavt"],
     }
     former = weights.load()[1]["training"] if weights.PATH.is_file() else {}
     logs = {part: _last(out / part / "log.jsonl") or former.get(part, {}) for part in RUNS}
     return parts, {"tokens": TOKENS, "licence": "Apache-2.0", "credits": CREDITS, "training": logs}
-
-
-def cavt_part(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """CAVT-MAE's tensors with the image tower's kernel at the size that is stored."""
-    return {**tensors, KERNEL: half_kernel(tensors[KERNEL])}
 
 
 def text_part(words: Words) -> dict:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..models.text import WIDTH
 from ..world.canvas import Canvas
-from ..world.grammar import draw_shape
+from ..world.grammar import draw_shape, shape_number
 from ..world.names import COLOURS
 
 SIDE = 32  # pixels of a portrait
@@ -20,7 +20,7 @@ def portraits_of(shapes: list[str]) -> Tensor:
     drawn = np.empty((len(shapes), SIDE, SIDE, 3), np.uint8)
     for picture, shape in zip(drawn, shapes, strict=True):
         canvas = Canvas(2 * SIDE)
-        draw_shape(canvas, COLOURS["blue"], int(shape[5:]))
+        draw_shape(canvas, COLOURS["blue"], shape_number(shape))
         picture[:] = canvas.image.reduce(2)
     return torch.from_numpy(drawn).permute(0, 3, 1, 2)
 

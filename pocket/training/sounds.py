@@ -20,7 +20,7 @@ from ...aai_models.align.cavt_mae import CAVTMAE
 from ...aai_models.align.losses import info_nce
 from ...aai_models.audio.decode import decode_audio
 from ...aai_models.audio.fbank import FBANK_STD, encoder_input
-from ..models.hearing import HALF, PERIOD_FRAMES, build, encode_half, encode_period, full_kernel
+from ..models.hearing import HALF, KERNEL, PERIOD_FRAMES, build, encode_half, encode_period, full_kernel
 from ..world.captions import word_of
 from ..world.names import ESC_10, NAMED, UNNAMED
 from ..world.scene import draw, random_scene
@@ -197,7 +197,7 @@ class Hearing(nn.Module):
     def state(self) -> dict[str, Tensor]:
         """CAVT-MAE's tensors."""
         tensors = dict(self.towers.state_dict())
-        tensors["patch_embed_v.proj.weight"] = full_kernel(self.kernel.detach())
+        tensors[KERNEL] = full_kernel(self.kernel.detach())
         return tensors
 
 

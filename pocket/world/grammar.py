@@ -15,6 +15,11 @@ def shape_name(number: int) -> str:
     return f"shape{number:03d}"
 
 
+def shape_number(name: str) -> int | None:
+    """The number of a shape; None for any other name."""
+    return int(name[5:]) if name.startswith("shape") and name[5:].isdigit() else None
+
+
 def draw_shape(c: Canvas, k: Colour, number: int) -> None:
     """Body, limbs, head pieces, marks and eyes, chosen by the number; coloured like any thing."""
     rng = np.random.default_rng(7_000_003 + number)

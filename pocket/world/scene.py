@@ -9,7 +9,7 @@ from PIL import Image
 
 from ...aai_models.errors import PocketError
 from .canvas import PAPER, SIDE, Canvas
-from .grammar import draw_shape, shape_name
+from .grammar import draw_shape, shape_name, shape_number
 from .names import COLOURS, NATURE, PLACES, STYLES, THINGS
 from .places import BACKGROUNDS
 from .styles import in_style, is_sketched, style_number
@@ -46,7 +46,7 @@ def check(scene: Scene) -> Scene:
         if name not in known and not (kind == "style" and style_number(name) is not None):
             raise PocketError(f"There is no {kind} {name!r}", f"There are {', '.join(known)}", "Choose one of them")
     for thing in (scene.thing, scene.second):
-        if thing is not None and thing not in DRAWINGS and not (thing.startswith("shape") and thing[5:].isdigit()):
+        if thing is not None and thing not in DRAWINGS and shape_number(thing) is None:
             raise PocketError(f"There is no thing {thing!r}", f"There are {', '.join(THINGS)}", "Choose one of them")
     return scene
 
@@ -82,7 +82,7 @@ def _draw_thing(canvas: Canvas, scene: Scene, thing: str | None, colour: str, x:
     if thing in DRAWINGS:
         DRAWINGS[thing](canvas, COLOURS[colour], scene.loudness, rng)
     else:
-        draw_shape(canvas, COLOURS[colour], int(thing[5:]))
+        draw_shape(canvas, COLOURS[colour], shape_number(thing))
 
 
 def _styled(picture: Image.Image, style: str) -> Image.Image:
