@@ -22,7 +22,7 @@ BASE = {"steps": 100, "learning_rate": 0.02, "evaluate_every": 20, "held_out": 8
 GROUPS = {
     "mode": {name: {"mode": name} for name in ("sound_and_adapter", "adapter_only", "sound_only")},
     "norm control": {name: {"norm_control": name} for name in ("free", "renorm", "dti")},
-    "scale": {"clip_norm": {}, "unit": {"scale": "unit"}, "raw": {"scale": "raw"}},
+    "scale": {"clip_norm": {}, "unit": {"scale": "unit"}},
     "bridge": {"none": {}, "ridge": {"bridge": "ridge"}, "ridge, zero": {"bridge": "ridge", "start": "zero"}},
     "start": {"random": {}, "zero": {"start": "zero"}, "words": {"start": "words", "words": "thing"}},
     "timesteps": {name: {"timesteps": name} for name in ("uniform", "stratified", "composition", "middle")},
