@@ -22,9 +22,12 @@ BASE = {"steps": 100, "learning_rate": 0.02, "evaluate_every": 20, "held_out": 8
 GROUPS = {
     "mode": {name: {"mode": name} for name in ("sound_and_adapter", "adapter_only", "sound_only")},
     "norm control": {name: {"norm_control": name} for name in ("free", "renorm", "dti")},
-    "scale": {"clip_norm": {}, "unit": {"scale": "unit"}},
+    "scale": {"clip_norm": {}, "unit": {"scale": "unit"}, "raw": {"scale": "raw"}},
     "bridge": {"none": {}, "ridge": {"bridge": "ridge"}, "ridge, zero": {"bridge": "ridge", "start": "zero"}},
-    "start": {"random": {}, "zero": {"start": "zero"}, "words": {"start": "words", "words": "thing"}},
+    "start": {
+        **{name: {"start": name} for name in ("random", "zero", "warm_start")},
+        "words": {"start": "words", "words": "thing"},
+    },
     "timesteps": {name: {"timesteps": name} for name in ("uniform", "stratified", "composition", "middle")},
     "vectors": {str(n): {"vectors": n} for n in (1, 2, 4, 8)},
     "pictures": {str(n): {"shown": n} for n in (1, 2, 3, 5)},

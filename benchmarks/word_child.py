@@ -27,14 +27,15 @@ class World:
         import numpy as np
         import torch
         from aai_pack.nodes.host import pocket
+        from aai_pack.nodes.host.plan import Sounds
         from aai_pack.pocket.world.scene import draw, random_scene
         from aai_pack.pocket.world.sounds import RATE as HERTZ
         from aai_pack.pocket.world.sounds import synthesise
 
         with torch.inference_mode():
-            self.model, self.clip, self.vae, ear = pocket.load_pocket()
+            self.model, self.clip, self.vae, ear, self.vision = pocket.load_pocket()
             wave = torch.from_numpy(synthesise(thing, 0.6, 1_000_123))[None, None]
-            self.sound = ear.encode(wave, HERTZ, short_clip="tile")
+            self.sounds = Sounds(*ear.hear(wave, HERTZ, short_clip="tile"))
         rng = np.random.default_rng(91)
         pictures = [draw(random_scene(rng, [thing]))[0] for _ in range(5 + 16)]
         pictures = [torch.from_numpy(p.copy()).float()[None] / 255 for p in pictures]
@@ -109,7 +110,7 @@ def ours(world: World, exam: Exam, preset: str) -> list[dict]:
     try:
         with torch.inference_mode():
             started = time.process_time()
-            done = training.train(*world.models, world.sound, [world.references], config)
+            done = training.train(*world.models, world.sounds, [world.references], config)
             marks.append((len(done.losses), time.process_time() - started, done.token.vectors["clip_l"]))
     finally:
         AdapterTrainer._train_one_step = step
@@ -241,7 +242,8 @@ def ablation(arguments: dict) -> dict:
         shown = settings.pop("shown", 5)
         config = AdaptConfig(prompt=PROMPT, resolution=128, **settings)
         with torch.inference_mode():
-            done = training.train(*world.models, world.sound, [world.references[:shown]], config)
+            shown = [world.references[:shown]]
+            done = training.train(*world.models, world.sounds, shown, config, vision=world.vision)
         share = done.report.sound_share["clip_l"]
         found.setdefault(name, []).append([exam.loss(done.token.vectors["clip_l"]), share])
     return found
@@ -258,7 +260,7 @@ def sheet(arguments: dict) -> dict:
     world, options = World(arguments["thing"]), Options(preview_every=50, preview_steps=12)
     config = from_preset("quality", prompt=PROMPT, resolution=128, steps=200)
     with torch.inference_mode():
-        done = training.train(*world.models, world.sound, [world.references], config, options=options)
+        done = training.train(*world.models, world.sounds, [world.references], config, options=options)
     drawn = Image.fromarray((done.sheet[0] * 255).round().byte().numpy())
     drawn.quantize(192).save(arguments["path"], optimize=True)
     return {"report": done.report.text()}

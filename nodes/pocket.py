@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .host.pocket_names import COLOURS, NOTHING, PLACES, SIDES, STYLES, THINGS
+from .host import pocket_saved
+from .host.pocket_names import COLOURS, NOTHING, PLACES, SHIPPED, SIDES, STYLES, THINGS
 from .host.types import CAVTModel
 
 CATEGORY = "AAI/Pocket"
@@ -20,7 +21,16 @@ class AAI_PocketModels(io.ComfyNode):
             category=CATEGORY,
             description="Small models that came with the pack: they draw and hear a world of simple things, on any "
             "computer, without a download. To use real ones, put Load Checkpoint and Load CAVT-MAE in this node's place.",
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "weights",
+                    options=[SHIPPED, *pocket_saved.names()],
+                    default=SHIPPED,
+                    optional=True,
+                    tooltip="Whose numbers: those that came with the pack, or a file that Save Checkpoint wrote from this "
+                    "node's models, with the LoRAs and merges that were in them.",
+                ),
+            ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="Draws pictures of 128 x 128 pixels."),
                 io.Clip.Output(display_name="CLIP", tooltip="Understands the words of the pocket world."),
@@ -28,14 +38,22 @@ class AAI_PocketModels(io.ComfyNode):
                 CAVTModel.Output(
                     "cavt_model", display_name="CAVT_MODEL", tooltip="Hears sounds and sees pictures, for Encode Sound."
                 ),
+                io.ClipVision.Output(
+                    display_name="CLIP_VISION",
+                    tooltip="The encoder's picture tower, for Train Audio Token's warm start and CLIP Vision Encode.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
+    def fingerprint_inputs(cls, weights=SHIPPED) -> str:
+        return pocket_saved.fingerprint(weights)
+
+    @classmethod
+    def execute(cls, weights=SHIPPED) -> io.NodeOutput:
         from .host.pocket import load_pocket
 
-        return io.NodeOutput(*load_pocket())
+        return io.NodeOutput(*load_pocket(weights))
 
 
 class AAI_PocketScene(io.ComfyNode):

@@ -186,9 +186,13 @@ class CAVTMAE(nn.Module):
 
     def pool(self, x: Tensor, letter: str) -> Tensor:
         """`finish` before it is brought to unit length."""
+        return self.shared_states(x, letter).mean(dim=1).float()
+
+    def shared_states(self, x: Tensor, letter: str) -> Tensor:
+        """Tokens of `stem` (B, tokens, D) -> tokens after the shared blocks and the modality's norm."""
         for block in self.blocks_u:
             x = block(x, letter)
-        return getattr(self, f"norm_{letter}")(x).mean(dim=1).float()
+        return getattr(self, f"norm_{letter}")(x)
 
     @classmethod
     def fresh(cls, config: CAVTMAEConfig, seed: int = 0) -> CAVTMAE:

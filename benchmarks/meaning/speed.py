@@ -32,7 +32,7 @@ def speed(_: Exam) -> list[Row]:
     models = pocket.load_pocket()
 
     def picture() -> None:
-        model, clip, vae, _ = models
+        model, clip, vae, *_ = models
         told, empty = encode(clip, "a photo of a dog on a beach", {}), encode(clip, "", {})
         latent = torch.zeros(1, 4, 16, 16)
         noise = comfy.sample.prepare_noise(latent, 1)

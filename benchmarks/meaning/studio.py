@@ -44,7 +44,7 @@ class Studio:
 
     @torch.inference_mode()
     def __init__(self):
-        self.model, self.clip, self.vae, self.hearing = pocket.load_pocket()
+        self.model, self.clip, self.vae, self.hearing, _ = pocket.load_pocket()
         self._empty = encode(self.clip, "", {})
 
     @torch.inference_mode()

@@ -17,6 +17,7 @@ from ...aai_models.align.centre import read_centre
 from ...aai_models.align.encoders import TransformersEncoder
 from ...aai_models.audio.fbank import encoder_input, mean_of_windows
 from ...aai_models.errors import CheckpointError
+from .model_files import read_tensors
 
 BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
 
@@ -130,7 +131,7 @@ def load_any(path: str) -> HostedCAVT | HostedTransformers:
 def load(path: str) -> HostedCAVT:
     """Read a CAVT-MAE file and hand it to the host. Raises `CheckpointError` for anything else."""
     name = os.path.basename(path)
-    tensors = encoder_tensors(_read(path, name))
+    tensors = encoder_tensors(read_tensors(path, name, CheckpointError))
     dtype = mm.text_encoder_dtype(mm.text_encoder_device())
     # A file in fp32 keeps its precision where the host would not gain from less.
     if mm.text_encoder_device().type == "cpu":
@@ -141,17 +142,3 @@ def load(path: str) -> HostedCAVT:
     hosted = HostedCAVT(model, name, path)
     self_test(hosted.encode_audio)
     return hosted
-
-
-def _read(path: str, name: str) -> dict:
-    try:
-        state_dict = comfy.utils.load_torch_file(path, safe_load=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"{name} cannot be read as a model file ({type(error).__name__})",
-            "It must be a .safetensors file, or a .pth file that holds tensors alone",
-            "Fetch the file again; if it is a .pth with code in it, convert it where you trust it",
-        ) from None
-    if not isinstance(state_dict, dict):
-        raise CheckpointError(f"{name} holds a {type(state_dict).__name__}", "It must hold named tensors")
-    return state_dict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+SHIPPED = "came with the pack"
 NOTHING = "nothing"
 THINGS = (
     *("dog", "rain", "waves", "baby", "clock", "sneeze", "helicopter", "chainsaw", "rooster", "fire"),

@@ -76,12 +76,9 @@ def _encoders_of_width(clip, width: int) -> dict[str, str]:
     """Embedding key -> attribute name of the text encoders that project into a space of `width` values."""
     found, reasons = {}, []
     for name, tokenizer in sub_tokenizers(clip).items():
-        projection = getattr(clip.cond_stage_model, name).transformer.text_projection.weight.detach().float()
-        spread = float(projection.std())
-        # The host leaves a projection that no file held uninitialised.
-        if not PLAUSIBLE[0] < spread < PLAUSIBLE[1] or torch.equal(
-            projection, torch.eye(*projection.shape, device=projection.device)
-        ):
+        tower = getattr(clip.cond_stage_model, name)
+        projection = tower.transformer.text_projection.weight.detach().float()
+        if not _has_projection(tower, projection):
             reasons.append(f"{name} came without a projection")
         elif projection.shape[0] != width:
             reasons.append(f"{name} projects to {projection.shape[0]} values")
@@ -96,3 +93,11 @@ def _encoders_of_width(clip, width: int) -> dict[str, str]:
             "belongs to it, or choose another start",
         )
     return found
+
+
+def _has_projection(tower, projection: Tensor) -> bool:
+    """Whether a file held the projection: the host leaves it uninitialised, or an identity, where none did."""
+    if getattr(tower, "projection_is_identity", False):  # the pocket's
+        return True
+    identity = torch.eye(*projection.shape, device=projection.device)
+    return PLAUSIBLE[0] < float(projection.std()) < PLAUSIBLE[1] and not torch.equal(projection, identity)

@@ -10,12 +10,18 @@ import comfy.model_management as mm
 import comfy.sample
 import comfy.sd
 import comfy.supported_models
+import comfy.utils
 import folder_paths
 import pytest
 import torch
+from aai_pack.aai_models.adapt.config import AdaptConfig
+from aai_pack.aai_models.adapt.start import initial_token
+from aai_pack.aai_models.align.images import image_input
 from aai_pack.aai_models.errors import PocketError
 from aai_pack.nodes import pocket as nodes
-from aai_pack.nodes.host import pocket, pocket_scenes
+from aai_pack.nodes.host import pocket, pocket_saved, pocket_scenes, warm
+from aai_pack.nodes.host.pictures import to_picture
+from aai_pack.nodes.host.vocabulary import word_statistics
 from aai_pack.pocket.models import weights
 from aai_pack.pocket.models.autoencoder import Autoencoder
 from aai_pack.pocket.models.hearing import half_kernel
@@ -24,6 +30,7 @@ from aai_pack.pocket.training.diffusion import Model
 from aai_pack.pocket.training.export import text_part
 from aai_pack.pocket.training.sounds import Hearing
 from aai_pack.pocket.training.words import TOKENS, indices
+from safetensors.torch import load
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "a photo of a red dog on a beach"
@@ -59,6 +66,11 @@ def models(trained):
     return build(trained)
 
 
+def options_of(listed: list) -> list[str]:
+    """The choices of a menu as /object_info lists them, in either form that hosts use."""
+    return listed[1]["options"] if listed[0] == "COMBO" else listed[0]
+
+
 def drawn(models, seed: int = 1, steps: int = 3, shape=(1, 4, 16, 16), model=None) -> torch.Tensor:
     model, clip = model or models[0], models[1]
     with torch.inference_mode():
@@ -75,7 +87,7 @@ def test_the_hosts_tokenizer_reads_captions_as_training_does(models):
 
 
 def test_text_encoder_and_unet_compute_what_they_did_in_training(models, trained):
-    model, clip, _, _ = models
+    model, clip, *_ = models
     ours = trained[0][0]
     with torch.inference_mode():
         states, pooled = clip.encode_from_tokens(clip.tokenize(PROMPT), return_pooled=True)
@@ -164,10 +176,112 @@ def test_the_encoder_hears_and_sees(models):
     assert torch.allclose(heard.norm(dim=-1), torch.ones(2), atol=1e-5)
 
 
-def test_what_save_checkpoint_writes_has_the_names_of_sd1(models, trained):
-    network = models[0].model
-    tensors = network.state_dict_for_saving(network.diffusion_model.state_dict())
-    assert all(f"model.diffusion_model.{name}" in tensors for name in trained[1]["unet"])
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """A folder that the host looks into for checkpoints, and the only one."""
+    kinds = folder_paths.folder_names_and_paths["checkpoints"][1]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "checkpoints", ([str(tmp_path)], kinds))
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    return tmp_path
+
+
+def save(model, clip, vae, path) -> None:
+    with torch.inference_mode():
+        comfy.sd.save_checkpoint(str(path), model, clip, vae)
+
+
+def test_what_save_checkpoint_wrote_is_read_back_with_its_patches(models, trained, checkpoints, monkeypatch):
+    monkeypatch.setattr(weights.load, "__defaults__", (checkpoints / "pocket_weights",))
+    weights.save(*trained[1:], checkpoints / "pocket_weights")
+    model, clip, vae, *_ = models
+    patched = model.clone()
+    key = "diffusion_model.input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"
+    patched.add_patches({key: ("diff", (torch.randn(model.model.state_dict()[key].shape),))}, 1.0)
+    expected, pictures = drawn(models, model=patched), torch.rand(1, 128, 128, 3)
+    save(patched, clip, vae, checkpoints / "mine.safetensors")
+    again = nodes.AAI_PocketModels.execute("mine.safetensors").result
+    assert torch.equal(drawn(again), expected)
+    assert not torch.equal(drawn(again), drawn(models))
+    with torch.inference_mode():
+        assert torch.equal(again[2].encode(pictures), vae.encode(pictures))
+    first = nodes.AAI_PocketModels.fingerprint_inputs("mine.safetensors")
+    save(model, clip, vae, checkpoints / "mine.safetensors")
+    assert nodes.AAI_PocketModels.fingerprint_inputs("mine.safetensors") != first
+    assert "mine.safetensors" in nodes.AAI_PocketModels.define_schema().inputs[0].options
+
+
+def test_saved_and_reloaded_over_http(client):
+    """Save Checkpoint in one prompt, its file in the next: the same picture, bit for bit."""
+
+    def latent(**inputs) -> torch.Tensor:
+        graph = {
+            "1": {"class_type": "AAI_PocketModels", "inputs": inputs},
+            "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": PROMPT}},
+            "3": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 2}},
+        }
+        settings = {"seed": 3, "steps": 3, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+        wires = {"model": ["1", 0], "positive": ["2", 0], "negative": ["2", 0], "latent_image": ["3", 0]}
+        graph["4"] = {"class_type": "KSampler", "inputs": {**settings, **wires}}
+        graph["5"] = {"class_type": "SaveLatent", "inputs": {"samples": ["4", 0], "filename_prefix": "pocket"}}
+        models = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2], "filename_prefix": "checkpoints/pocket"}
+        if not inputs:
+            graph["6"] = {"class_type": "CheckpointSave", "inputs": models}
+        run = client.run(graph)
+        assert run.status == "success", run.message
+        return load(client.fetch(run.outputs["5"]["latents"][0]))["latent_tensor"]
+
+    shipped = latent()
+    options = client.get("/object_info/AAI_PocketModels")["AAI_PocketModels"]["input"]["optional"]["weights"]
+    (name,) = [name for name in options_of(options) if name.startswith("pocket_")]
+    assert torch.equal(latent(weights=name), shipped) and shipped.std() > 0.1
+
+
+def test_other_files_are_refused_with_what_differs(models, checkpoints):
+    path = checkpoints / "other.safetensors"
+
+    def refused(match: str):
+        return pytest.raises(PocketError, match=match)
+
+    with refused(r"no checkpoint 'other\.safetensors'.*Save Checkpoint"):
+        nodes.AAI_PocketModels.execute("other.safetensors")
+    path.write_bytes(b"nothing")
+    folder_paths.filename_list_cache.clear()
+    with refused("cannot be read as a model file"):
+        nodes.AAI_PocketModels.execute("other.safetensors")
+    save(models.model, None, models.vae, path)
+    with refused(r"holds nothing named cond_stage_model\.transformer\.\*.*Load Checkpoint"):
+        nodes.AAI_PocketModels.execute("other.safetensors")
+    tensors = {f"{prefix}weight": torch.zeros(2) for prefix in pocket_saved.PREFIXES.values()}
+    comfy.utils.save_torch_file(tensors, str(path))
+    with refused("holds another text encoder: the first tensor that differs is"):
+        nodes.AAI_PocketModels.execute("other.safetensors")
+    with refused("no checkpoint '../secret.safetensors'"):
+        nodes.AAI_PocketModels.execute("../secret.safetensors")
+
+
+def test_clip_vision_sees_what_the_encoder_sees(models):
+    pictures = torch.rand(3, 150, 128, 4)
+    with torch.inference_mode():
+        output = models.vision.encode_image(pictures)
+        assert output["image_embeds"].shape == (3, 768)
+        assert output["last_hidden_state"].shape == output["penultimate_hidden_states"].shape == (3, 49, 768)
+        cropped = pictures[:, 11:139, :, :3]
+        pixels = torch.stack([image_input(to_picture(picture)) for picture in cropped])
+        assert float((output["image_embeds"] * models.encoder.encode_image(pixels)).sum(-1).min()) > 0.999
+        squeezed = models.vision.encode_image(pictures, crop=False)["image_embeds"]
+    assert not torch.equal(squeezed, output["image_embeds"])
+
+
+def test_a_word_starts_warm_on_the_pocket(models):
+    config = AdaptConfig(steps=1, resolution=128, start="warm_start", held_out=1)
+    pictures = nodes.AAI_PocketScene.execute("cat", "snow", "blue", "photo", 0.7, 3, 3).result[0]
+    sound = torch.nn.functional.normalize(torch.ones(768), dim=0)
+    start = initial_token(sound, word_statistics(models.clip), config)
+    with torch.inference_mode():
+        seen = warm.image_features(models.vision, [[pictures]])
+        token, distances = warm.warmed(models.clip, seen, start, config)
+    assert min(distances) < 0.98 * distances[0]
+    assert not torch.equal(token.vectors["clip_l"], start.vectors["clip_l"])
 
 
 def test_weights_that_do_not_fit_are_named(trained):
@@ -259,7 +373,7 @@ def test_nothing_of_the_pocket_is_imported_until_its_node_runs():
 def test_the_shipped_weights_fit_and_are_small():
     assert weights.PATH.stat().st_size < 15_000_000
     with torch.inference_mode():
-        model, _, vae, _ = shipped = pocket.load_pocket()
-        picture = vae.decode(drawn(shipped, steps=8))
+        shipped = pocket.load_pocket()
+        picture = shipped.vae.decode(drawn(shipped, steps=8))
     assert picture.shape == (1, 128, 128, 3) and float(picture.std()) > 0.05
-    assert sum(p.numel() for p in model.model.diffusion_model.parameters()) == 5_425_988
+    assert sum(p.numel() for p in shipped.model.model.diffusion_model.parameters()) == 5_425_988
