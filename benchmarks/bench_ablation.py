@@ -28,6 +28,11 @@ GROUPS = {
         **{name: {"start": name} for name in ("random", "zero", "warm_start")},
         "words": {"start": "words", "words": "thing"},
     },
+    "start, 25 steps": {
+        "random": {"steps": 25},
+        "warm_start": {"steps": 25, "start": "warm_start"},
+        "ridge, zero": {"steps": 25, "bridge": "ridge", "start": "zero"},
+    },
     "timesteps": {name: {"timesteps": name} for name in ("uniform", "stratified", "composition", "middle")},
     "vectors": {str(n): {"vectors": n} for n in (1, 2, 4, 8)},
     "pictures": {str(n): {"shown": n} for n in (1, 2, 3, 5)},
