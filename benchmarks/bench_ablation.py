@@ -25,13 +25,12 @@ GROUPS = {
     "scale": {"clip_norm": {}, "unit": {"scale": "unit"}, "raw": {"scale": "raw"}},
     "bridge": {"none": {}, "ridge": {"bridge": "ridge"}, "ridge, zero": {"bridge": "ridge", "start": "zero"}},
     "start": {
-        **{name: {"start": name} for name in ("random", "zero", "warm_start")},
+        **{name: {"start": name} for name in ("random", "zero", "warm_start", "best_word")},
         "words": {"start": "words", "words": "thing"},
     },
-    "start, 25 steps": {
-        "random": {"steps": 25},
-        "warm_start": {"steps": 25, "start": "warm_start"},
-        "ridge, zero": {"steps": 25, "bridge": "ridge", "start": "zero"},
+    "25 steps from": {
+        **{name: {"steps": 25, "start": name} for name in ("random", "warm_start", "best_word")},
+        "ridge, zero": {"steps": 25, "start": "zero", "bridge": "ridge"},
     },
     "timesteps": {name: {"timesteps": name} for name in ("uniform", "stratified", "composition", "middle")},
     "vectors": {str(n): {"vectors": n} for n in (1, 2, 4, 8)},

@@ -27,10 +27,15 @@ def training_options() -> list:
         _choice(
             "start",
             settings.STARTS,
-            "Where the learned part starts: random, zero, at ordinary `words`, or at the pictures (warm_start).",
+            "Where the learned part starts: random, zero, at ordinary `words`, at the pictures (warm_start), or at that of "
+            "many words which tells the pictures best (best_word).",
         ),
         io.String.Input(
-            "words", default="", optional=True, tooltip="Ordinary words to start from, with start = words."
+            "words",
+            default="",
+            optional=True,
+            tooltip="Ordinary words. start = words begins with them; best_word chooses from them, with commas between "
+            "(empty: from a list of styles if `prompt` speaks of a style, else of things that sound).",
         ),
         _choice(
             "norm_control",

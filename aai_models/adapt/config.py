@@ -11,7 +11,7 @@ PLACEHOLDER = "<A*>"
 
 MODES = ("sound_and_adapter", "adapter_only", "sound_only")
 SCALES = ("clip_norm", "unit", "raw")
-STARTS = ("random", "zero", "words", "warm_start")
+STARTS = ("random", "zero", "words", "warm_start", "best_word")
 NORM_CONTROLS = ("free", "renorm", "dti")
 TIMESTEPS = ("uniform", "stratified", "composition", "middle")
 PROMPTS = ("own", "object", "style")
@@ -34,7 +34,7 @@ class AdaptConfig:
     mode: str = "sound_and_adapter"  # the paper; `adapter_only` is textual inversion (Fig. 5, row 3)
     scale: str = "clip_norm"  # s: median norm of the vocabulary, 1, or that of the feature before it is normalised
     start: str = "random"  # f_Adapter at step 0
-    words: str = ""  # ordinary words that `start` = `words` begins with
+    words: str = ""  # ordinary words that `start` = `words` begins with, or those that `best_word` chooses from
     norm_control: str = "free"  # what happens to |v*| after each step
     vectors: int = 1  # rows that stand for A*
     timesteps: str = "uniform"  # how t is drawn; the paper's is uniform

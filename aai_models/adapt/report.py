@@ -27,7 +27,9 @@ class Report:
     sound_share: dict[str, float]  # |s f_a| / |v*| for each text encoder
     other_sound_cosine: dict[str, float]  # between v* with this and with another sound
     stopped: str  # why it ended early, or nothing
-    bridge: tuple[str, ...] = ()  # how well the bridge carries words that it was not built from
+    notes: tuple[
+        str, ...
+    ] = ()  # the word that it began at; how well the bridge carries words that it was not built from
 
     def text(self) -> str:
         """The figures in sentences."""
@@ -39,7 +41,7 @@ class Report:
         for key, share in self.sound_share.items():
             cosine = self.other_sound_cosine[key]
             lines.append(f"{key}: |s f_a| / |v*| {share:.2f}; another sound turns the word to cosine {cosine:.2f}.")
-        return "\n".join([*lines, *self.bridge])
+        return "\n".join([*lines, *self.notes])
 
 
 def report(trainer: AdapterTrainer) -> Report:

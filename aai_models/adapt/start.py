@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,8 +67,8 @@ def _adapter(key: str, word: WordStatistics, config: AdaptConfig, generator, row
     drawn = torch.randn(config.vectors, word.width, generator=generator) * word.std
     if config.start == "random":
         return drawn
-    # A word that is neither sound nor noise has no direction to learn along.
-    if config.start in ("zero", "warm_start"):
+    # A word that is neither sound nor noise has no direction to learn along. The last two are still to come.
+    if config.start in ("zero", "warm_start", "best_word"):
         return drawn if config.mode == "adapter_only" else torch.zeros_like(drawn)
     if key not in rows or not rows[key].shape[0]:
         raise TrainingError(
@@ -76,4 +76,14 @@ def _adapter(key: str, word: WordStatistics, config: AdaptConfig, generator, row
             f"`start` is set to {config.start}",
             "Write ordinary words into `words`, or set `start` to random",
         )
-    return rows[key].detach().float().cpu()[torch.arange(config.vectors) % rows[key].shape[0]].clone()
+    return _spread(rows[key], config.vectors)
+
+
+def at_word(start: AudioToken, rows: Mapping[str, Tensor], vectors: int) -> AudioToken:
+    """`start` with an adapter that makes its v* ordinary words: row i is that of `rows`, key -> (m, width), i modulo m."""
+    adapters = {key: _spread(rows[key], vectors) - start.sound(key) for key in start.adapters}
+    return replace(start, adapters=adapters)
+
+
+def _spread(rows: Tensor, count: int) -> Tensor:
+    return rows.detach().float().cpu()[torch.arange(count) % rows.shape[0]].clone()

@@ -74,7 +74,7 @@ def editing(exam: Hosted) -> list[Row]:
     return rows
 
 
-def style_words(exam: Hosted, each: int) -> list[tuple[str, torch.Tensor]]:
+def style_words(exam: Hosted, each: int, start: str = "best_word") -> list[tuple[str, torch.Tensor]]:
     """(style, word (768,)): `each` sounds bound to each style by five pictures of different things in it."""
     learned = []
     for number, (thing, style) in enumerate(STYLE_OF.items()):
@@ -82,57 +82,52 @@ def style_words(exam: Hosted, each: int) -> list[tuple[str, torch.Tensor]]:
             rng = np.random.default_rng((77, number, k))
             scenes = [random_scene(rng, [t]) for t in rng.choice(NAMED, REFERENCES, replace=False)]
             pictures = np.stack([draw(replace(s, style=style))[0] for s in scenes])
-            prompt = "a picture of a thing in the style of a <A*>"
-            learned.append((style, train(exam, feature, pictures, prompt=prompt)[0].vectors["clip_l"].float().mean(0)))
+            settings = {"prompt": "a picture of a thing in the style of a <A*>", "start": start}
+            learned.append((style, train(exam, feature, pictures, **settings)[0].vectors["clip_l"].float().mean(0)))
     return learned
 
 
 def stylisation(exam: Hosted) -> list[Row]:
     """ "in the style of A*": is the style there, and does the composition stay?"""
-    learned, rng = style_words(exam, 2 if exam.repeats >= 6 else 1), np.random.default_rng(78)
-    things = exam.named()
-    words = [learned[i % len(learned)] for i in range(len(things))]
+    each, rng = 2 if exam.repeats >= 6 else 1, np.random.default_rng(78)
+    learned, things = style_words(exam, each), exam.named()
+    of = [i % len(learned) for i in range(len(things))]
     scenes = [random_scene(rng, [thing]) for thing in things]
-    styles = [style for style, _ in words]
+    styles = [learned[i][0] for i in of]
     source = [f"a photo of a {s.thing} {PLACES[s.place][0]}" for s in scenes]
     target = [f"a picture of a {s.thing} {PLACES[s.place][0]} in the style of a {{}}" for s in scenes]
+    slot, some = ["*"] * len(things), few(styles)
 
     def stylised(nouns: list[str], rows) -> Edited:
         texts = [text.format(noun) for text, noun in zip(target, nouns, strict=False)]
         return exam.studio.edit(source[: len(nouns)], texts, rows, 32, True, **STYLISE)
 
-    slot = ["*"] * len(things)
-    own = stylised(slot, torch.stack([row for _, row in words]))
-    some = few(styles)
-    plain, lost = stylised([STYLES[s] for s in some], None), stylised(few(slot), exam.random_words(len(some))[:, 0])
+    def words(found: list[tuple[str, torch.Tensor]], count: int) -> torch.Tensor:
+        return torch.stack([found[i][1] for i in of[:count]])
+
+    own = stylised(slot, words(learned, len(things)))
+    plain = stylised([STYLES[s] for s in some], None)
+    lost = stylised(few(slot), exam.random_words(len(some))[:, 0])
+    at_sound = stylised(few(slot), words(style_words(exam, each, "zero"), len(some)))
     verdict = judge_pictures(exam.judge, own.edit)
-    upper, random = (percent(equal(judge_pictures(exam.judge, p.edit).style, some)) for p in (plain, lost))
-    gain = ssim(own.edit, own.source) - ssim(own.free, own.source)
-    of = [i % len(learned) for i in range(len(things))]
-    other = ssim(plain.edit, plain.source) - ssim(plain.free, plain.source)
+    right = {
+        name: equal(judge_pictures(exam.judge, drawn.edit).style, some)
+        for name, drawn in (("upper", plain), ("random", lost), ("at the sound", at_sound))
+    }
+    bounds = {name: percent(right[name]) for name in ("upper", "random")}
+    gain, other = (ssim(p.edit, p.source) - ssim(p.free, p.source) for p in (own, plain))
     flat, styled = (
         np.stack([draw(replace(s, style=style or styles[i]))[0] for i, s in enumerate(scenes)])
         for style in ("flat", "")
     )
+    kept, kept_by_word = ssim(own.edit, own.source), ssim(plain.edit, plain.source)
     rows = [
-        share(
-            "'in the style of A*': style right",
-            equal(verdict.style, styles),
-            "0.7",
-            of,
-            upper=upper,
-            random=random,
-            chance="0.25",
-        ),
-        mean("the same, SSIM to the source gained by injection", gain, "+0.2", upper=f"{other.mean():.2f}"),
-        mean(
-            "the same, SSIM to the source",
-            ssim(own.edit, own.source),
-            "-",
-            upper=f"{ssim(plain.edit, plain.source).mean():.2f}",
-        ),
+        share("'in the style of A*': style right", equal(verdict.style, styles), "0.7", of, **bounds, chance="0.25"),
+        share("the same, begun at the sound and not at the best word", right["at the sound"], "-", of[: len(some)]),
+        mean("'in the style of A*': SSIM to the source gained by injection", gain, "+0.2", upper=f"{other.mean():.2f}"),
+        mean("'in the style of A*': SSIM to the source", kept, "-", upper=f"{kept_by_word.mean():.2f}"),
         mean("SSIM of drawings of one scene, as a photo and in the style", ssim(styled, flat), "-"),
-        share("the same, the thing is still there", equal(verdict.thing, things), "-"),
+        share("'in the style of A*': the thing is still there", equal(verdict.thing, things), "-"),
     ]
     rows[0].sheet, rows[0].together = _sheet(own, [f"{s} | {v}" for s, v in zip(styles, verdict.style, strict=True)]), 9
     return rows

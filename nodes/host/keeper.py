@@ -54,7 +54,7 @@ class Keeper:
         tensors, record = self._found
         adapters = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
         try:
-            report = Report(**{**record["report"], "bridge": tuple(record["report"]["bridge"])})
+            report = Report(**{**record["report"], "notes": tuple(record["report"]["notes"])})
         except (TypeError, KeyError):  # of another version
             return None
         tell(f"Training {self.name} ended before; this is its word.")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...aai_models.adapt.bridge import Bridge
 from ...aai_models.adapt.checkpoint import run_inputs
+from ...aai_models.adapt.choice import candidates
 from ...aai_models.adapt.config import AdaptConfig
 from ...aai_models.adapt.start import WordStatistics, initial_token
 from ...aai_models.adapt.token import AudioToken
@@ -36,7 +37,7 @@ class Sounds:
 class Plan:
     """A training before it begins."""
 
-    starts: tuple[AudioToken, ...]  # the word of each sound at step 0; a warm start is still to come
+    starts: tuple[AudioToken, ...]  # the word of each sound at step 0; a warm start or the best word is still to come
     words: dict[str, WordStatistics]
     bridge: Bridge | None
     sigmas: Tensor  # the model's noise levels, (T,) float32, CPU
@@ -63,6 +64,8 @@ def plan(model, clip, vae, vision, sounds: Sounds, groups: Groups, masks: list[T
     inputs["clip"] = f"{patched_digest(clip.patcher)} layer {clip.layer_idx}"
     if config.start == "warm_start":
         inputs["clip_vision"] = weights_digest(vision.model)
+    if config.start == "best_word":
+        inputs["words"] = ", ".join(candidates(config))
     return Plan(tuple(starts), words, bridge, sigmas, inputs)
 
 

@@ -20,6 +20,7 @@ from ...aai_models.adapt.trainer import AdapterTrainer
 from ...aai_models.errors import TrainingError
 from . import room
 from .autograd import frozen_aliases, gradients
+from .choosing import at_best_word
 from .keeper import Keeper
 from .loss import DiffusionLoss
 from .plan import Plan, Sounds, plan
@@ -82,16 +83,17 @@ def train(
         diffusion = _plain_clone(model)
         _load(diffusion, clip, references.latents, config)
         with _prepared(diffusion, clip), frozen_aliases(diffusion.model, clip.cond_stage_model):
+            starts = tuple(replace(token, directions=_ordinary_table(token.directions)) for token in starts)
             draw = Draw(_ordinary(references), planned.sigmas.clone(), training_prompts(config), config.timesteps)
             norms = {key: word.mean_norm for key, word in planned.words.items()} if config.norm_control == "dti" else {}
             loss = DiffusionLoss(diffusion, clip)
-            first, *others = (replace(token, directions=_ordinary_table(token.directions)) for token in starts)
+            (first, *others), notes = at_best_word(clip, draw, loss, starts, config)
             trainer = AdapterTrainer(first, draw, loss, config, norms, tuple(others), loss_scale=_loss_scale(diffusion))
             keeper.go_on(trainer)
             pictures = Previews(loss, config, references.latents.shape[1:], options)
             with keeper.keeps(trainer), _room(diffusion, loss, trainer, options) as make_room:
                 token = _run(trainer, make_room, _watch(keeper, trainer, pictures, options))
-                found = replace(report(trainer), bridge=tuple(planned.bridge.text()) if planned.bridge else ())
+                found = replace(report(trainer), notes=(*notes, *(planned.bridge.text() if planned.bridge else ())))
                 keeper.save(trainer, found)
     shown = sheet(vae, model, groups, pictures.drawn, Curve.of(trainer))
     keeper.save_sheet(shown)

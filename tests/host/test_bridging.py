@@ -109,7 +109,7 @@ def test_quality_starts_from_the_bridge_and_goes_without_where_there_is_none(mod
         sd2 = training.train(*micro.build("sd2"), micro.sound()[None], [micro.pictures()], config)
     assert torch.equal(done.token.directions["clip_l"], bridged)
     assert done.token.metadata["bridge"] == "ridge"
-    assert not sd2.token.directions and not sd2.report.bridge
+    assert not sd2.token.directions and not sd2.report.notes
 
 
 def test_two_encoders_have_a_bridge_each(monkeypatch):
