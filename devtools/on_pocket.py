@@ -13,8 +13,9 @@ SIDE, STEPS, CFG = 128, 20, 5.0
 SOUND, REFERENCE, LEARNING = "sound_", "reference_", "learning_"  # how files begin that show what went in, and how
 LEARNS = {"12_pocket_new_thing": 25}  # examples whose word is drawn every so many steps
 TRAINING = {"steps": 150, "learning_rate": 0.02, "batch_size": 4, "resolution": SIDE}
-# A thing's word begins where its sound is. A style has no such place; a saved word shall take other sounds without a CLIP.
+# A thing's word begins where its sound is; a saved word shall take other sounds without a CLIP.
 BRIDGED = {"start": "zero", "bridge": "auto"}
+GENTLY = {"learning_rate": 0.005}  # a style begins at a word, which a faster rate leaves
 EDIT = {"cross_end": 0.2, "self_end": 0.1}  # in so small a picture a new thing needs room early
 PLACES = ("beach", "meadow", "snow", "city", "desert", "forest")
 COLOURS = ("red", "blue", "yellow", "green", "purple")
@@ -35,6 +36,11 @@ WORDS = {
     "blurry, text, watermark": "",
     "a castle in the style of <A*>": "a photo of a <A*> in the snow",
     "a photo of <A*>": "a photo of a <A*>",
+    # Of a style it speaks in pictures, not in photos; what stands in the forest is told, or it would go.
+    "a picture in the style of <A*>": "a picture of a thing in the style of a <A*>",
+    "a photo of a forest": "a photo of a cat in a forest",
+    "a photo of a forest in the style of <A*>": "a picture of a cat in a forest in the style of a <A*>",
+    "a photo in the style of <A*>": "a picture of a thing in the style of a <A*>",
 }
 
 
@@ -61,12 +67,14 @@ def on_pocket(name: str, prompt: dict) -> dict:
             shown = STYLED[number % len(STYLED)] if style != DRAWN else thing
             node.update(_scene(shown, style, number) if key in referenced else _scene("cat", "photo", 5))
             number += 1
-        elif node["class_type"] == "AAI_TrainAudioToken" and bridged:
-            node["inputs"].update(BRIDGED)
         elif node["class_type"] == "AAI_LoadAudio":
             inputs = {"thing": thing, "loudness": 0.7, "seed": 1, "seconds": 2.56}
             node.update({"class_type": "AAI_PocketSound", "inputs": inputs})
         _resize(node)
+        if node["class_type"] == "AAI_TrainAudioToken":
+            node["inputs"].update(GENTLY if style != DRAWN else BRIDGED if bridged else {})
+        elif node["class_type"] == "AAI_P2PAttentionInject" and style == DRAWN:
+            node["inputs"].update(EDIT)
         if node["class_type"] == "KSampler" and name in SEEDS:
             node["inputs"]["seed"] = SEEDS[name]
     _tell_edits(prompt)
@@ -141,11 +149,9 @@ def _resize(node: dict) -> None:
             inputs["steps"], inputs["cfg"] = STEPS, CFG
         case "AAI_BatchStylize":
             inputs.update({"longest_side": SIDE, "steps": STEPS, "cfg": CFG})
-        case "AAI_P2PAttentionInject":
-            inputs.update(EDIT)
         case "AAI_WordFromSound":
             inputs["vocabulary"] = 3000
-    for slot in ("text", "prompt"):
+    for slot in ("text", "prompt", "target_prompt"):
         if isinstance(inputs.get(slot), str):
             inputs[slot] = WORDS.get(inputs[slot], inputs[slot])
 

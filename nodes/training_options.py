@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..aai_models.adapt import config as settings
 
 # The widgets that a preset leaves to the person.
-ALWAYS_OWN = ("seed", "resolution", "prompt")
+ALWAYS_OWN = ("seed", "resolution", "prompt", "words")
 
 
 def training_options() -> list:
@@ -18,7 +18,8 @@ def training_options() -> list:
             options=[settings.AS_SET, *settings.PRESETS],
             default=settings.AS_SET,
             optional=True,
-            tooltip="paper, quality and quick set everything but seed, resolution and prompt; as_set leaves it to you.",
+            tooltip="paper, quality, quick and style set everything but seed, resolution, prompt and words; "
+            "as_set leaves it to you.",
         ),
         _choice(
             "mode", settings.MODES, "Learn with the sound, without it (plain textual inversion), or take it alone."
@@ -106,5 +107,5 @@ def read_settings(widgets: dict) -> settings.AdaptConfig:
     values = dict(widgets)
     preset = values.pop("preset", settings.AS_SET)
     if preset != settings.AS_SET:
-        values = {name: values[name] for name in ALWAYS_OWN}
+        values = {name: values[name] for name in ALWAYS_OWN if name in values}
     return settings.from_preset(preset, **values)

@@ -51,3 +51,14 @@ def test_how_a_word_is_learned_is_saved():
     assert graph[training]["inputs"]["preview_every"] == on_pocket.LEARNS[name]
     saved = [node["inputs"] for node in graph.values() if node["class_type"] == "SaveImage"]
     assert {"images": [training, 3], "filename_prefix": "learning"} in saved
+
+
+def test_a_style_is_told_as_this_world_does():
+    prompt = on_pocket.on_pocket(
+        "9_photo_in_the_style_of_a_sound", workflows.load_api("9_photo_in_the_style_of_a_sound")
+    )
+    told = {node["inputs"].get("text") for node in prompt.values()}
+    assert {"a photo of a cat in a forest", "a picture of a cat in a forest in the style of a <A*>"} <= told
+    (training,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "AAI_TrainAudioToken"]
+    assert training["start"] == "best_word" and training["learning_rate"] == on_pocket.GENTLY["learning_rate"]
+    assert training["prompt"] == "a picture of a thing in the style of a <A*>"
