@@ -31,15 +31,15 @@ EXAMPLES = {
 SEEDS = {"7_sound_in_a_scene": 6}  # of the noise; in one of ten, docs/pocket.md says, an edit shows no thing
 THINGS = ("rooster", "dog", "cat", "fire", "bell", "train", "bird", "clock", "drum", "rain")  # in a folder of pictures
 STYLED = ("cat", "train", "bird")  # things on the references of a style
+PHOTO = "nothing"  # on the photo of a forest
 # Words that the pocket world does not know, in its own.
 WORDS = {
     "blurry, text, watermark": "",
     "a castle in the style of <A*>": "a photo of a <A*> in the snow",
     "a photo of <A*>": "a photo of a <A*>",
-    # Of a style it speaks in pictures, not in photos; what stands in the forest is told, or it would go.
+    # Of a style it speaks in pictures, not in photos.
     "a picture in the style of <A*>": "a picture of a thing in the style of a <A*>",
-    "a photo of a forest": "a photo of a cat in a forest",
-    "a photo of a forest in the style of <A*>": "a picture of a cat in a forest in the style of a <A*>",
+    "a photo of a forest in the style of <A*>": "a picture of a forest in the style of a <A*>",
     "a photo in the style of <A*>": "a picture of a thing in the style of a <A*>",
 }
 
@@ -65,7 +65,7 @@ def on_pocket(name: str, prompt: dict) -> dict:
     for key, node in prompt.items():
         if node["class_type"] == "LoadImage":
             shown = STYLED[number % len(STYLED)] if style != DRAWN else thing
-            node.update(_scene(shown, style, number) if key in referenced else _scene("cat", "photo", 5))
+            node.update(_scene(shown, style, number) if key in referenced else _scene(PHOTO, "photo", 5))
             number += 1
         elif node["class_type"] == "AAI_LoadAudio":
             inputs = {"thing": thing, "loudness": 0.7, "seed": 1, "seconds": 2.56}

@@ -58,7 +58,7 @@ def test_a_style_is_told_as_this_world_does():
         "9_photo_in_the_style_of_a_sound", workflows.load_api("9_photo_in_the_style_of_a_sound")
     )
     told = {node["inputs"].get("text") for node in prompt.values()}
-    assert {"a photo of a cat in a forest", "a picture of a cat in a forest in the style of a <A*>"} <= told
+    assert {"a photo of a forest", "a picture of a forest in the style of a <A*>"} <= told
     (training,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "AAI_TrainAudioToken"]
     assert training["start"] == "best_word" and training["learning_rate"] == on_pocket.GENTLY["learning_rate"]
     assert training["prompt"] == "a picture of a thing in the style of a <A*>"
