@@ -8,7 +8,7 @@ from pathlib import Path
 from .report import DevError
 
 SNAPSHOT = Path(__file__).resolve().parent.parent / "tests" / "host" / "schema_snapshot.json"
-FILE_LISTS = ("audio", "checkpoint", "name")  # where they are choices, those are what lies in a folder
+FILE_LISTS = ("audio", "checkpoint", "name", "weights")  # where they are choices, those are what lies in a folder
 HOST_LISTS = ("sampler_name", "scheduler")  # their choices are those of the host's version
 
 
