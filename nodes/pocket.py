@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .host import pocket_saved
+from .host.folders import listed_fingerprint
 from .host.pocket_names import COLOURS, NOTHING, PLACES, SHIPPED, SIDES, STYLES, THINGS
 from .host.types import CAVTModel
 
@@ -47,7 +48,7 @@ class AAI_PocketModels(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, weights=SHIPPED) -> str:
-        return pocket_saved.fingerprint(weights)
+        return listed_fingerprint("checkpoints", weights)
 
     @classmethod
     def execute(cls, weights=SHIPPED) -> io.NodeOutput:

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..aai_models.adapt.config import require_policy
 from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TokenError
-from .host import embeddings
+from .host import embeddings, folders
 from .host.bridging import bridge_of_token, word_from_sound
 from .host.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 
@@ -51,7 +51,7 @@ class AAI_LoadAudioToken(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name, **_):
-        return embeddings.fingerprint(name)
+        return folders.listed_fingerprint("embeddings", name)
 
     @classmethod
     def execute(cls, name, clip=None) -> io.NodeOutput:

@@ -98,10 +98,10 @@ PRESETS = {
         **{"steps": 100, "learning_rate": 2e-2, "start": "zero", "norm_control": "dti", "evaluate_every": 10},
         **{"timesteps": "stratified", "patience": 5},
     ),
-    # A style begins at an ordinary word, at a rate that does not leave it.
+    # A style begins at an ordinary word, and does not leave it: slow, short, in calm steps.
     "style": AdaptConfig(
-        **{"steps": 200, "learning_rate": 5e-3, "batch_size": 2, "start": "best_word", "timesteps": "stratified"},
-        **{"flip": True, "patience": 5, "held_out": 8, "bridge": "auto"},
+        **{"steps": 100, "learning_rate": 5e-3, "batch_size": 4, "start": "best_word", "timesteps": "stratified"},
+        **{"evaluate_every": 25, "bridge": "auto"},
     ),
 }
 

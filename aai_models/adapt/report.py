@@ -27,9 +27,7 @@ class Report:
     sound_share: dict[str, float]  # |s f_a| / |v*| for each text encoder
     other_sound_cosine: dict[str, float]  # between v* with this and with another sound
     stopped: str  # why it ended early, or nothing
-    notes: tuple[
-        str, ...
-    ] = ()  # the word that it began at; how well the bridge carries words that it was not built from
+    notes: tuple[str, ...] = ()  # of the word that it began at, and of the bridge
 
     def text(self) -> str:
         """The figures in sentences."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 
+from ...aai_models.adapt.config import from_preset
 from ...devtools.on_pocket import EDIT
 from ...pocket.models.judge import judge_pictures
 from ...pocket.scoreboard.exam import FIRST_SOUND
@@ -20,6 +21,7 @@ from .studio import WORD, Edited
 from .words import REFERENCES, Hosted, train
 
 STYLE_OF = {"bell": "mosaic", "drum": "sketch", "bee": "dots"}  # a sound -> the style that it is bound to
+STYLE_PROMPT = "a picture of a thing in the style of a <A*>"
 STYLISE = {"cross_end": 0.6, "self_end": 0.25}
 OTHERWISE = {  # what else an artist would try
     "windows to 0.4 and 0.2": {"cross_end": 0.4, "self_end": 0.2},
@@ -82,8 +84,7 @@ def style_words(exam: Hosted, each: int, start: str = "best_word") -> list[tuple
             rng = np.random.default_rng((77, number, k))
             scenes = [random_scene(rng, [t]) for t in rng.choice(NAMED, REFERENCES, replace=False)]
             pictures = np.stack([draw(replace(s, style=style))[0] for s in scenes])
-            # The node's own rate: a faster one leaves the word that it began at.
-            settings = {"prompt": "a picture of a thing in the style of a <A*>", "start": start, "learning_rate": 0.005}
+            settings = asdict(from_preset("style", prompt=STYLE_PROMPT, resolution=128)) | {"start": start}
             learned.append((style, train(exam, feature, pictures, **settings)[0].vectors["clip_l"].float().mean(0)))
     return learned
 

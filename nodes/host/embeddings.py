@@ -79,12 +79,6 @@ def problem(name: str | None) -> str | None:
     return None
 
 
-def fingerprint(name: str) -> str:
-    """A hash of the file's content; the name where there is none."""
-    path = folder_paths.get_full_path("embeddings", name) if name in names() else None
-    return folders.file_fingerprint(path) if path else str(name)
-
-
 def load(name: str, clip=None) -> AudioToken:
     """Read an embedding; `clip`, if given, must take its width. Raises `TokenError`."""
     found = problem(name)

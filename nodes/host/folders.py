@@ -97,6 +97,17 @@ def input_path(name: str) -> str:
     return os.path.abspath(os.path.join(base or folder_paths.get_input_directory(), plain))
 
 
+def listed_path(kind: str, name: str | None) -> str | None:
+    """The path of a file that the host lists under a kind of model folder ("checkpoints"); None for any other name."""
+    return folder_paths.get_full_path(kind, name) if name in folder_paths.get_filename_list(kind) else None
+
+
+def listed_fingerprint(kind: str, name: str) -> str:
+    """A hash of such a file's content; the name where there is none."""
+    path = listed_path(kind, name)
+    return file_fingerprint(path) if path else str(name)
+
+
 def file_fingerprint(path: str) -> str:
     """A hash of the file's content, so that a changed recording runs again and an unchanged one does not."""
     status = os.stat(path)

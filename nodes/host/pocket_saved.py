@@ -22,15 +22,9 @@ def names() -> list[str]:
     return folder_paths.get_filename_list("checkpoints")
 
 
-def fingerprint(name: str) -> str:
-    """A hash of the file's content; the name where there is none."""
-    path = folder_paths.get_full_path("checkpoints", name) if name in names() else None
-    return folders.file_fingerprint(path) if path else str(name)
-
-
 def read(name: str) -> dict[str, dict[str, Tensor]]:
     """Tensors of UNet, text encoder and VAE under the host's names for each; raises `PocketError`."""
-    path = folder_paths.get_full_path("checkpoints", name) if name in names() else None
+    path = folders.listed_path("checkpoints", name)
     if path is None:
         raise PocketError(
             f"There is no checkpoint {name!r}",
