@@ -66,7 +66,7 @@ def command_generate(options) -> int:
 
 def command_bench(options, rest: list[str]) -> int:
     host = ensure_host(options.host, development=True)
-    arguments = ["-m", "benchmarks", "--host", options.host, *([options.name] if options.name else []), *rest]
+    arguments = ["-m", "lab.bench", "--host", options.host, *([options.name] if options.name else []), *rest]
     if options.json:
         arguments += ["--json", str(Path(options.json).resolve())]
     return _run_in_host(host, arguments, cwd=ROOT)

@@ -10,7 +10,7 @@ class AlignAdaptInject(ComfyExtension):
 
     async def get_node_list(self):
         from . import adapt, align, batch, inject, pocket, prompts, retrieve, view
-        from .host import folders
+        from .host.base import folders
 
         folders.register()
         modules = (align, retrieve, adapt, inject, prompts, batch, view, pocket)

@@ -9,11 +9,11 @@ from ..aai_models.adapt.formats import EXPORTS
 from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TrainingError
 from . import words
-from .host import embeddings
-from .host.plan import Sounds
-from .host.preview import Options
-from .host.training import train
-from .host.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
+from .host.adapt import embeddings
+from .host.adapt.plan import Sounds
+from .host.adapt.preview import Options
+from .host.adapt.training import train
+from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 from .training_options import read_settings, training_options
 
 CATEGORY = "AAI/Adapt"

@@ -12,9 +12,10 @@ from ..aai_models.audio.loudness import integrated
 from ..aai_models.audio.overview import draw_overview
 from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.audio.windows import LONG_CLIP
-from .host import folders, pictures
-from .host.cavt import HostedCAVT, HostedTransformers, load_any
-from .host.types import AudioFeature, AudioFeatureType, CAVTModel, expect
+from .host.base import folders
+from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
+from .host.hear import pictures
+from .host.hear.encoders import HostedCAVT, HostedTransformers, load_any
 
 CATEGORY = "AAI/Align"
 MAX_DURATION = 600.0  # seconds that are ever held in memory

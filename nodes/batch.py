@@ -5,11 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..aai_models.adapt.token import AudioToken
-from .host import photo
-from .host.folders import folder_fingerprint
-from .host.sound_files import sound_files, sounds_fingerprint
-from .host.stylize import SAMPLERS, SCHEDULERS, StylizeConfig, name_words, stylize
-from .host.types import AudioTokenType, CAVTModel, expect
+from .host.base.folders import folder_fingerprint
+from .host.base.types import AudioTokenType, CAVTModel, expect
+from .host.inject import photo
+from .host.inject.sound_files import sound_files, sounds_fingerprint
+from .host.inject.stylize import SAMPLERS, SCHEDULERS, StylizeConfig, name_words, stylize
 from .inject import CATEGORY
 
 PERCENT = {"min": 0.0, "max": 1.0, "step": 0.01}

@@ -6,12 +6,12 @@ from comfy_api.latest import io
 
 from ..aai_models.adapt.token import AudioToken
 from ..aai_models.audio.loudness import MAPPINGS
-from .host import edits, loudness, photo, prompt_to_prompt
-from .host import text as prompts
-from .host.bank import MEMORY
-from .host.latents import branch_latent
-from .host.patches import require_unet
-from .host.types import AudioTokenType, expect
+from .host.base import prompt_words as prompts
+from .host.base.patches import require_unet
+from .host.base.types import AudioTokenType, expect
+from .host.inject import edits, loudness, photo, prompt_to_prompt
+from .host.inject.latents import branch_latent
+from .host.inject.source_memory import MEMORY
 
 CATEGORY = "AAI/Inject"
 MORE_TARGETS = range(2, 9)

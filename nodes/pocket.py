@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .host import pocket_saved
-from .host.folders import listed_fingerprint
-from .host.pocket_names import COLOURS, NOTHING, PLACES, SHIPPED, SIDES, STYLES, THINGS
-from .host.types import CAVTModel
+from .host.base.folders import listed_fingerprint
+from .host.base.pocket_menus import COLOURS, NOTHING, PLACES, SHIPPED, SIDES, STYLES, THINGS
+from .host.base.types import CAVTModel
+from .host.pocket import saved
 
 CATEGORY = "AAI/Pocket"
 LOUDNESS = {"min": 0.0, "max": 1.0, "step": 0.01}
@@ -25,7 +25,7 @@ class AAI_PocketModels(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "weights",
-                    options=[SHIPPED, *pocket_saved.names()],
+                    options=[SHIPPED, *saved.names()],
                     default=SHIPPED,
                     optional=True,
                     tooltip="Whose numbers: those that came with the pack, or a file that Save Checkpoint wrote from this "
@@ -52,7 +52,7 @@ class AAI_PocketModels(io.ComfyNode):
 
     @classmethod
     def execute(cls, weights=SHIPPED) -> io.NodeOutput:
-        from .host.pocket import load_pocket
+        from .host.pocket.models import load_pocket
 
         return io.NodeOutput(*load_pocket(weights))
 
@@ -109,7 +109,7 @@ class AAI_PocketScene(io.ComfyNode):
     def execute(
         cls, thing, place, colour, style, loudness, seed, count, side="middle", second=NOTHING
     ) -> io.NodeOutput:
-        from .host.pocket_scenes import draw_scene
+        from .host.pocket.scenes import draw_scene
 
         return io.NodeOutput(*draw_scene(thing, place, colour, style, loudness, side, second, seed, count))
 
@@ -153,7 +153,7 @@ class AAI_PocketSound(io.ComfyNode):
 
     @classmethod
     def execute(cls, thing, loudness, seed, seconds=2.56, second=NOTHING) -> io.NodeOutput:
-        from .host.pocket_scenes import sound_of
+        from .host.pocket.scenes import sound_of
 
         return io.NodeOutput(sound_of(thing, loudness, seed, seconds, second))
 

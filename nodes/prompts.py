@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..aai_models.audio.loudness import MAPPINGS
 from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.inject.templates import USES, build_prompts
-from .host import loudness
+from .host.inject import loudness
 from .inject import CATEGORY
 
 

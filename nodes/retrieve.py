@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .host import folders, pictures
-from .host.cavt import HostedCAVT, HostedTransformers
-from .host.types import AudioFeature, AudioFeatureType, CAVTModel, expect
+from .host.base import folders
+from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
+from .host.hear import pictures
+from .host.hear.encoders import HostedCAVT, HostedTransformers
 
 
 class AAI_RetrieveImages(io.ComfyNode):

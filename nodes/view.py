@@ -7,9 +7,10 @@ from comfy_api.latest import io
 
 from ..aai_models.audio.overview import draw_overview
 from ..aai_models.audio.waveform import as_waveform
-from .host import pictures, sheets
-from .host.types import WordMapsType, expect
-from .host.watch import WordMaps, watched
+from .host.base.types import WordMapsType, expect
+from .host.hear import pictures
+from .host.inject import sheets
+from .host.inject.watch import WordMaps, watched
 
 CATEGORY = "AAI/View"
 

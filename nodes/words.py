@@ -7,9 +7,10 @@ from comfy_api.latest import io
 from ..aai_models.adapt.config import require_policy
 from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TokenError
-from .host import embeddings, folders
-from .host.bridging import bridge_of_token, word_from_sound
-from .host.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
+from .host.adapt import embeddings
+from .host.adapt.bridge import bridge_of_token, word_from_sound
+from .host.base import folders
+from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 
 CATEGORY = "AAI/Adapt"
 

@@ -11,7 +11,7 @@ import torch
 
 from ..audio.decode import decode_audio
 from ..errors import ExplainedError
-from . import commands
+from . import cli
 from .cavt_mae import CAVTMAE
 from .centre import mean_feature, write_centre
 from .convert import DTYPES, convert, file_sha256, read_state_dict
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("encoder", type=Path, help="a .safetensors file; it is rewritten")
     sub.add_argument("folder", type=Path, help="recordings of as many kinds as possible")
     sub.set_defaults(run=command_centre)
-    commands.add_to(subparsers)
+    cli.add_to(subparsers)
     library = subparsers.add_parser("library", help="builds and asks a picture library").add_subparsers(required=True)
     for name, run, text in (
         ("build", command_build, "encode what is new or changed"),

@@ -61,7 +61,7 @@ def load(path: Path = PATH) -> tuple[dict[str, dict[str, Tensor]], dict]:
         raise PocketError(
             f"The pocket models' weights are not at {path}",
             "They come with the pack",
-            "Install the pack again (git checkout of pocket/weights), or train them with `python -m pocket train`, "
+            "Install the pack again (git checkout of pocket/weights), or train them with `python -m lab train`, "
             "as docs/pocket.md describes; or use a checkpoint of your own",
         )
     try:

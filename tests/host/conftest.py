@@ -69,7 +69,7 @@ def server(host, workspace):
 @pytest.fixture
 def own_folders(tmp_path, monkeypatch):
     """Trainings and tokens of a test lie in its own folder."""
-    from aai_pack.nodes.host import folders
+    from aai_pack.nodes.host.base import folders
 
     monkeypatch.setattr(folders, "trainings_folder", lambda: tmp_path / "trainings")
     monkeypatch.setattr(folders, "partial_tokens_folder", lambda: tmp_path / "tokens")
@@ -79,7 +79,7 @@ def own_folders(tmp_path, monkeypatch):
 @pytest.fixture
 def forgetful(own_folders, monkeypatch):
     """Each training has a folder of its own, so that none gives the stored result of another."""
-    from aai_pack.nodes.host import folders
+    from aai_pack.nodes.host.base import folders
 
     monkeypatch.setattr(folders, "trainings_folder", lambda: own_folders / "trainings" / uuid.uuid4().hex)
 

@@ -11,8 +11,8 @@ from aai_pack.aai_models.align.convert import convert
 from aai_pack.aai_models.errors import CheckpointError, TrainingError
 from aai_pack.devtools.stand_in import write_cavt
 from aai_pack.nodes import adapt
-from aai_pack.nodes.host import cavt
-from aai_pack.nodes.host.types import AudioFeature
+from aai_pack.nodes.host.base.types import AudioFeature
+from aai_pack.nodes.host.hear import encoders
 from safetensors.torch import load_file
 from scipy.io import wavfile
 
@@ -35,11 +35,11 @@ def write_tones(folder, count: int) -> None:
 
 def test_the_size_of_a_feature_is_that_before_it_was_normalised(encoder):
     with torch.inference_mode():
-        hosted = cavt.load(str(encoder))
+        hosted = encoders.load(str(encoder))
         sounds = torch.randn(2, 1, 16000, generator=torch.Generator().manual_seed(0))
         vectors, norms = hosted.hear(sounds, 16000)
         assert torch.equal(vectors, hosted.encode(sounds, 16000))
-        pooled = hosted._pool(cavt.encoder_input(sounds, 16000))
+        pooled = hosted._pool(encoders.encoder_input(sounds, 16000))
     assert norms == pytest.approx(pooled.norm(dim=-1).tolist(), rel=1e-5) and min(norms) > 1
     assert torch.allclose(F.normalize(pooled, dim=-1), vectors, atol=1e-6)
 
@@ -48,12 +48,12 @@ def test_the_mean_travels_in_the_file(encoder, tmp_path, capsys):
     """The command writes it, the host reads it, the weights and the rest of the header stay."""
     before, path = load_file(encoder), tmp_path / "cavt.safetensors"
     path.write_bytes(encoder.read_bytes())
-    assert cavt.load(str(path)).centre is None
+    assert encoders.load(str(path)).centre is None
     write_tones(tmp_path / "sounds", MIN_SOUNDS)
     (tmp_path / "sounds" / "broken.wav").write_bytes(b"no sound")
     assert command_line.main(["centre", str(path), str(tmp_path / "sounds")]) == 0
     assert f"mean of {MIN_SOUNDS} sounds" in capsys.readouterr().out
-    hosted = cavt.load(str(path))
+    hosted = encoders.load(str(path))
     assert hosted.centre.shape == (768,) and 0 < float(hosted.centre.norm()) <= 1.0001
     after = load_file(path)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.errors import TokenError
-from aai_pack.nodes.host import text as prompts
+from aai_pack.nodes.host.base import prompt_words as prompts
 from aai_pack.tests.host import micro
 
 

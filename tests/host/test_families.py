@@ -12,10 +12,11 @@ from aai_pack.aai_models.adapt.objective import NoisySample
 from aai_pack.aai_models.adapt.start import initial_token
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.errors import TokenError, TrainingError
-from aai_pack.nodes.host import bridging, text, training
-from aai_pack.nodes.host.autograd import frozen_aliases, gradients
-from aai_pack.nodes.host.loss import DiffusionLoss
-from aai_pack.nodes.host.vocabulary import vocabulary_rows, word_statistics
+from aai_pack.nodes.host.adapt import bridge, training
+from aai_pack.nodes.host.adapt.autograd import frozen_aliases, gradients
+from aai_pack.nodes.host.adapt.loss import DiffusionLoss
+from aai_pack.nodes.host.base import prompt_words
+from aai_pack.nodes.host.base.vocabulary import vocabulary_rows, word_statistics
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_training import state_of
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, ModelSamplingSD3
@@ -155,15 +156,17 @@ def test_the_file_serves_a_stock_prompt(models, family, tmp_path):
     token = train(models, steps=2).token
     token.save(tmp_path / "word.safetensors")
     clip = models[1].clone()
-    before = {name: t.embedding_directory for name, t in text.sub_tokenizers(clip).items()}
+    before = {name: t.embedding_directory for name, t in prompt_words.sub_tokenizers(clip).items()}
     try:
-        for tokenizer in text.sub_tokenizers(clip).values():
+        for tokenizer in prompt_words.sub_tokenizers(clip).values():
             tokenizer.embedding_directory = [str(tmp_path)]
         with torch.inference_mode():
             stock = clip.encode_from_tokens_scheduled(clip.tokenize("a photo of embedding:word"))
-            ours = text.encode(models[1], "a photo of <A*>", {1: AudioToken.load(tmp_path / "word.safetensors")})
+            ours = prompt_words.encode(
+                models[1], "a photo of <A*>", {1: AudioToken.load(tmp_path / "word.safetensors")}
+            )
     finally:
-        for name, tokenizer in text.sub_tokenizers(clip).items():
+        for name, tokenizer in prompt_words.sub_tokenizers(clip).items():
             tokenizer.embedding_directory = before[name]
     assert torch.equal(stock[0][0], ours[0][0])
 
@@ -186,13 +189,13 @@ class TestRefiner:
         with pytest.raises(TokenError, match=r"has no clip_l.*CLIP of the base model"):
             train((base[0], refiner[1], base[2]))
         with torch.inference_mode(), pytest.raises(TokenError, match=r"has no clip_l.*CLIP of the base model"):
-            bridging.word_from_sound(refiner[1], micro.sound(), 1.0, 200)
+            bridge.word_from_sound(refiner[1], micro.sound(), 1.0, 200)
 
     def test_a_word_of_the_base_model_works_in_it(self, refiner):
         token = initial_token(micro.sound(), word_statistics(micro.build("sdxl")[1]), SMALL)
         with torch.inference_mode():
-            ((told, extra),) = text.encode(refiner[1], "a photo of <A*>", {1: token})
-            plain = text.encode(refiner[1], "a photo of dog", {})[0][0]
+            ((told, extra),) = prompt_words.encode(refiner[1], "a photo of <A*>", {1: token})
+            plain = prompt_words.encode(refiner[1], "a photo of dog", {})[0][0]
         assert told.shape == plain.shape == (1, 77, 1280) and not torch.equal(told, plain)
         assert extra["aai_tokens"]["columns"] == {1: [4]}
 

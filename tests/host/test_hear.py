@@ -14,8 +14,8 @@ from aai_pack.aai_models.align.images import open_picture
 from aai_pack.aai_models.align.library import INDEX_NAME
 from aai_pack.aai_models.errors import LibraryError
 from aai_pack.devtools.stand_in import WeightMaker, cavt_tensors, write_cavt
-from aai_pack.nodes.host import cavt, pictures
-from aai_pack.nodes.host.types import AudioFeature
+from aai_pack.nodes.host.base.types import AudioFeature
+from aai_pack.nodes.host.hear import encoders, pictures
 from aai_pack.tests import sounds
 from aai_pack.tests.host import graphs
 from aai_pack.tests.host.test_bad_input import assert_readable
@@ -28,13 +28,13 @@ def encoder(tmp_path_factory):
     path = tmp_path_factory.mktemp("cavt") / "stand_in.pth"
     write_cavt(path)
     with torch.inference_mode():
-        return cavt.load(str(path))
+        return encoders.load(str(path))
 
 
-def hosted(dtype) -> cavt.HostedCAVT:
+def hosted(dtype) -> encoders.HostedCAVT:
     with torch.inference_mode():
         model = CAVTMAE.from_state_dict(cavt_tensors(WeightMaker(0)), operations=comfy.ops.manual_cast, dtype=dtype)
-        return cavt.HostedCAVT(model, "x", "x")
+        return encoders.HostedCAVT(model, "x", "x")
 
 
 def hear(encoder, clips: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ def test_in_the_host_it_hears_what_it_hears_outside(encoder):
 
 
 def test_several_clips_in_one_pass_equal_a_loop(encoder):
-    clips = sounds.noise(cavt.BATCH + 3, 1, 20000)
+    clips = sounds.noise(encoders.BATCH + 3, 1, 20000)
     apart = torch.cat([hear(encoder, clip[None]) for clip in clips])
     assert torch.allclose(hear(encoder, clips), apart, atol=1e-5)
 
@@ -73,7 +73,7 @@ def test_a_partial_load_gives_the_same(encoder):
     with torch.inference_mode():
         patcher.patch_model(device_to=torch.device("cpu"), lowvram_model_memory=2**20)
         behind = [m for m in encoder.model.modules() if getattr(m, "comfy_cast_weights", False)]
-        fbank = cavt.encoder_input(clips, 16000)
+        fbank = encoders.encoder_input(clips, 16000)
         assert torch.allclose(encoder.model.encode_audio(fbank), whole, atol=1e-6)
         patcher.unpatch_model(torch.device("cpu"))
     assert behind or patcher.is_dynamic()
@@ -99,7 +99,7 @@ def test_a_cancel_between_batches(encoder, monkeypatch):
 
     monkeypatch.setattr(encoder, "_run", counted)
     with pytest.raises(mm.InterruptProcessingException):
-        hear(encoder, sounds.noise(3 * cavt.BATCH, 1, 2000))
+        hear(encoder, sounds.noise(3 * encoders.BATCH, 1, 2000))
     assert len(passes) == 2
     mm.interrupt_current_processing(False)
     monkeypatch.undo()

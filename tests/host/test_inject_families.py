@@ -8,11 +8,12 @@ import pytest
 import torch
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.errors import EditError
-from aai_pack.nodes.host import edits, loudness, patches, photo, watch
-from aai_pack.nodes.host import text as prompts
+from aai_pack.nodes.host.base import patches
+from aai_pack.nodes.host.base import prompt_words as prompts
+from aai_pack.nodes.host.inject import edits, loudness, photo, watch
 from aai_pack.tests.host import micro
-from aai_pack.tests.host.test_bank import kept_bytes, noted_calls
 from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, edit
+from aai_pack.tests.host.test_source_memory import kept_bytes, noted_calls
 from comfy.ldm.flux.model import FluxParams
 
 FLUX = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from aai_pack.aai_models.errors import EditError
-from aai_pack.nodes.host import edits, loudness, prompt_to_prompt
-from aai_pack.nodes.host.latents import branch_latent
+from aai_pack.nodes.host.inject import edits, loudness, prompt_to_prompt
+from aai_pack.nodes.host.inject.latents import branch_latent
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, edit, empty, encode, sample
 
@@ -80,7 +80,7 @@ def test_it_is_column_scaling_of_explicit_maps(precise):
         return (maps @ v).transpose(1, 2).flatten(2)
 
     model = precise[0].clone()
-    from aai_pack.nodes.host.patches import transformer_blocks
+    from aai_pack.nodes.host.base.patches import transformer_blocks
 
     for block in transformer_blocks(model.model.diffusion_model):
         model.set_model_attn2_replace(explicit, *block)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from aai_pack.benchmarks.meaning import looks, studio, words
-from aai_pack.pocket.scoreboard.board import examine
+from aai_pack.lab.scoreboard import looks, studio, words
+from aai_pack.lab.scoreboard.board import examine
 from aai_pack.pocket.world.scene import Scene, draw
 
 ROOMS = ["a photo of a beach", "a photo of a beach", "a photo of a beach"]

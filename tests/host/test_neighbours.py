@@ -22,8 +22,8 @@ import comfy_extras.nodes_sag as sag
 import comfy_extras.nodes_tomesd as tomesd
 import pytest
 import torch
-from aai_pack.nodes.host import edits, prompt_to_prompt
-from aai_pack.nodes.host.latents import branch_latent
+from aai_pack.nodes.host.inject import edits, prompt_to_prompt
+from aai_pack.nodes.host.inject.latents import branch_latent
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, edit, empty, encode
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from aai_pack.aai_models.adapt.config import AdaptConfig
 from aai_pack.aai_models.errors import TrainingError
-from aai_pack.nodes.host import references, training
-from aai_pack.nodes.host.digest import patched_digest
+from aai_pack.nodes.host.adapt import references, training
+from aai_pack.nodes.host.base.digest import patched_digest
 from aai_pack.tests.host import micro
 
 pytestmark = pytest.mark.usefixtures("forgetful")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from aai_pack.nodes.host.patches import transformer_blocks
+from aai_pack.nodes.host.base.patches import transformer_blocks
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, edit, empty, encode, sample
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from aai_pack.aai_models.errors import EditError
-from aai_pack.nodes.host import photo
+from aai_pack.nodes.host.inject import photo
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, edit, encode
 

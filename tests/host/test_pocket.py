@@ -18,18 +18,20 @@ from aai_pack.aai_models.adapt.config import AdaptConfig
 from aai_pack.aai_models.adapt.start import initial_token
 from aai_pack.aai_models.align.images import image_input
 from aai_pack.aai_models.errors import PocketError
+from aai_pack.lab.training.diffusion import Model
+from aai_pack.lab.training.export import text_part
+from aai_pack.lab.training.sounds import Hearing
+from aai_pack.lab.training.words import TOKENS, indices
 from aai_pack.nodes import pocket as nodes
-from aai_pack.nodes.host import pocket, pocket_saved, warm
-from aai_pack.nodes.host.pictures import to_picture
-from aai_pack.nodes.host.vocabulary import word_statistics
+from aai_pack.nodes.host.adapt import warm_start
+from aai_pack.nodes.host.base.vocabulary import word_statistics
+from aai_pack.nodes.host.hear.pictures import to_picture
+from aai_pack.nodes.host.pocket import models as pocket
+from aai_pack.nodes.host.pocket import saved
 from aai_pack.pocket.models import weights
 from aai_pack.pocket.models.autoencoder import Autoencoder
 from aai_pack.pocket.models.hearing import half_kernel
 from aai_pack.pocket.models.text import WORDS, key_bias
-from aai_pack.pocket.training.diffusion import Model
-from aai_pack.pocket.training.export import text_part
-from aai_pack.pocket.training.sounds import Hearing
-from aai_pack.pocket.training.words import TOKENS, indices
 from safetensors.torch import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -251,7 +253,7 @@ def test_other_files_are_refused_with_what_differs(models, checkpoints):
     save(models.model, None, models.vae, path)
     with refused(r"holds nothing named cond_stage_model\.transformer\.\*.*Load Checkpoint"):
         nodes.AAI_PocketModels.execute("other.safetensors")
-    tensors = {f"{prefix}weight": torch.zeros(2) for prefix in pocket_saved.PREFIXES.values()}
+    tensors = {f"{prefix}weight": torch.zeros(2) for prefix in saved.PREFIXES.values()}
     comfy.utils.save_torch_file(tensors, str(path))
     with refused("holds another text encoder: the first tensor that differs is"):
         nodes.AAI_PocketModels.execute("other.safetensors")
@@ -278,8 +280,8 @@ def test_a_word_starts_warm_on_the_pocket(models):
     sound = torch.nn.functional.normalize(torch.ones(768), dim=0)
     start = initial_token(sound, word_statistics(models.clip), config)
     with torch.inference_mode():
-        seen = warm.image_features(models.vision, [[pictures]])
-        token, distances = warm.warmed(models.clip, seen, start, config)
+        seen = warm_start.image_features(models.vision, [[pictures]])
+        token, distances = warm_start.warmed(models.clip, seen, start, config)
     assert min(distances) < 0.98 * distances[0]
     assert not torch.equal(token.vectors["clip_l"], start.vectors["clip_l"])
 
@@ -310,7 +312,7 @@ spec.loader.exec_module(pack)
 listed = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
 ids = {node.define_schema().node_id for node in listed}
 assert "AAI_PocketModels" in ids
-loaded = [name for name in sys.modules if name.startswith("aai_pack.pocket")]
+loaded = [name for name in sys.modules if name.startswith(("aai_pack.pocket", "aai_pack.lab"))]
 assert not loaded, loaded
 """
 

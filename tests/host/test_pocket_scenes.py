@@ -6,7 +6,7 @@ import pytest
 import torch
 from aai_pack.aai_models.errors import PocketError
 from aai_pack.nodes import pocket as nodes
-from aai_pack.nodes.host import pocket_scenes
+from aai_pack.nodes.host.pocket import scenes
 
 
 def test_scenes_are_pictures_and_masks():
@@ -23,7 +23,7 @@ def test_scenes_are_pictures_and_masks():
 
 def test_sides():
     def middle(side):
-        mask = pocket_scenes.draw_scene("clock", "room", "red", "photo", 0.2, side, "nothing", 5, 1)[1][0]
+        mask = scenes.draw_scene("clock", "room", "red", "photo", 0.2, side, "nothing", 5, 1)[1][0]
         return float((mask.sum(0) * torch.arange(128)).sum() / mask.sum())
 
     assert middle("left") < middle("middle") < middle("right")

@@ -13,10 +13,10 @@ import pytest
 import torch
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.errors import EditError
-from aai_pack.nodes.host import edits, prompt_to_prompt
-from aai_pack.nodes.host import text as prompts
-from aai_pack.nodes.host.bank import Call
-from aai_pack.nodes.host.latents import branch_latent
+from aai_pack.nodes.host.base import prompt_words as prompts
+from aai_pack.nodes.host.inject import edits, prompt_to_prompt
+from aai_pack.nodes.host.inject.latents import branch_latent
+from aai_pack.nodes.host.inject.source_memory import Call
 from aai_pack.tests.host import micro
 
 STEPS = 5

@@ -13,9 +13,9 @@ import pytest
 import torch
 from aai_pack.aai_models.adapt.config import AdaptConfig
 from aai_pack.aai_models.adapt.token import AudioToken
-from aai_pack.nodes.host import training
-from aai_pack.nodes.host.loss import DiffusionLoss
-from aai_pack.nodes.host.preview import Options
+from aai_pack.nodes.host.adapt import training
+from aai_pack.nodes.host.adapt.loss import DiffusionLoss
+from aai_pack.nodes.host.adapt.preview import Options
 from aai_pack.tests.host import graphs, micro
 from aai_pack.tests.host.test_neighbours_of_training import ordinary
 from aai_pack.tests.host.test_training import state_of
@@ -116,7 +116,7 @@ def test_a_full_disk_in_the_middle(models, own_folders, monkeypatch):
         write(tensors, path, metadata=metadata)
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    monkeypatch.setattr("aai_pack.nodes.host.keeper.tell", told.append)
+    monkeypatch.setattr("aai_pack.nodes.host.adapt.run_files.tell", told.append)
     done = train(models, Options(checkpoint_every=1))
     assert torch.equal(done.token.vectors["clip_l"], expected.token.vectors["clip_l"])
     assert len([text for text in told if "No space left" in text]) == 1

@@ -18,8 +18,9 @@ import pytest
 import torch
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
 from aai_pack.aai_models.errors import EditError
-from aai_pack.nodes.host import cavt, sound_files
-from aai_pack.nodes.host import stylize as batches
+from aai_pack.nodes.host.hear import encoders
+from aai_pack.nodes.host.inject import sound_files
+from aai_pack.nodes.host.inject import stylize as batches
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_prompt_to_prompt import alone, word
 from aai_pack.tests.sounds import write_encoded
@@ -217,7 +218,7 @@ def test_a_disk_that_fails_in_the_middle(models, photos, monkeypatch):
 def encoder():
     torch.manual_seed(0)
     config = CAVTMAEConfig(dim=768, depth=1, mlp_dim=32, image_tokens=0)
-    return cavt.HostedCAVT(CAVTMAE(config, operations=comfy.ops.manual_cast).eval(), "small", "small")
+    return encoders.HostedCAVT(CAVTMAE(config, operations=comfy.ops.manual_cast).eval(), "small", "small")
 
 
 class TestFolderOfSounds:

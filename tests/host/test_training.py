@@ -11,10 +11,10 @@ from aai_pack.aai_models.adapt.config import AdaptConfig
 from aai_pack.aai_models.adapt.objective import NoisySample
 from aai_pack.aai_models.adapt.start import initial_token
 from aai_pack.aai_models.errors import TrainingError
-from aai_pack.nodes.host import references, training
-from aai_pack.nodes.host.autograd import frozen_aliases, gradients
-from aai_pack.nodes.host.loss import DiffusionLoss
-from aai_pack.nodes.host.vocabulary import word_statistics
+from aai_pack.nodes.host.adapt import references, training
+from aai_pack.nodes.host.adapt.autograd import frozen_aliases, gradients
+from aai_pack.nodes.host.adapt.loss import DiffusionLoss
+from aai_pack.nodes.host.base.vocabulary import word_statistics
 from aai_pack.tests.host import micro
 
 QUICK = AdaptConfig(steps=12, learning_rate=0.02, resolution=64, evaluate_every=4, batch_size=2)

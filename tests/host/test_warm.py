@@ -11,9 +11,9 @@ from aai_pack.aai_models.adapt.config import AdaptConfig
 from aai_pack.aai_models.adapt.start import initial_token
 from aai_pack.aai_models.adapt.warm import spherical_distance
 from aai_pack.aai_models.errors import TrainingError
-from aai_pack.nodes.host import training, warm
-from aai_pack.nodes.host.loss import DiffusionLoss
-from aai_pack.nodes.host.vocabulary import word_statistics
+from aai_pack.nodes.host.adapt import training, warm_start
+from aai_pack.nodes.host.adapt.loss import DiffusionLoss
+from aai_pack.nodes.host.base.vocabulary import word_statistics
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_training import state_of
 
@@ -46,10 +46,10 @@ def test_it_ends_nearer_to_the_pictures_and_keeps_its_size(models, vision):
     start = initial_token(micro.sound(), word_statistics(models[1]), SMALL)
     before = state_of(models)
     with torch.inference_mode():
-        images = warm.image_features(vision, [micro.pictures()])
+        images = warm_start.image_features(vision, [micro.pictures()])
         assert images.shape == (3, 768)
-        token, distances = warm.warmed(models[1], images, start, SMALL)
-        again, _ = warm.warmed(models[1], images, start, SMALL)
+        token, distances = warm_start.warmed(models[1], images, start, SMALL)
+        again, _ = warm_start.warmed(models[1], images, start, SMALL)
     assert min(distances) < 0.98 * distances[0] and len(distances) == 12
     assert torch.equal(token.vectors["clip_l"], again.vectors["clip_l"])
     norms = [float(t.vectors["clip_l"].norm()) for t in (start, token)]
@@ -85,7 +85,7 @@ def test_training_goes_on_from_there(models, vision, monkeypatch):
     done = train(models, vision)
     start = initial_token(micro.sound(), word_statistics(models[1]), SMALL)
     with torch.inference_mode():
-        expected, _ = warm.warmed(models[1], warm.image_features(vision, [micro.pictures()]), start, SMALL)
+        expected, _ = warm_start.warmed(models[1], warm_start.image_features(vision, [micro.pictures()]), start, SMALL)
     assert torch.allclose(seen[0], expected.vectors["clip_l"], atol=1e-6)
     assert torch.isfinite(torch.tensor(done.losses)).all()
 
@@ -106,7 +106,7 @@ def test_the_tower_of_another_encoder_warms_its_own(tmp_path, vision, monkeypatc
     for tower, key in ((vision, "clip_l"), (micro.vision(tmp_path, 1280), "clip_g")):
         start = initial_token(micro.sound(), word_statistics(models[1]), SMALL)
         with torch.inference_mode():
-            token, _ = warm.warmed(models[1], warm.image_features(tower, [micro.pictures(1)]), start, SMALL)
+            token, _ = warm_start.warmed(models[1], warm_start.image_features(tower, [micro.pictures(1)]), start, SMALL)
         moved = [k for k in token.adapters if not torch.equal(token.adapters[k], start.adapters[k])]
         assert moved == [key]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from aai_pack.aai_models.errors import EditError
-from aai_pack.nodes.host import edits, prompt_to_prompt, sheets, watch
-from aai_pack.nodes.host.latents import branch_latent
+from aai_pack.nodes.host.inject import edits, prompt_to_prompt, sheets, watch
+from aai_pack.nodes.host.inject.latents import branch_latent
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, TARGET, alone, edit, empty, encode, sample
 

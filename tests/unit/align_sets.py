@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
 from aai_pack.aai_models.align.config import AlignConfig
-from aai_pack.aai_models.align.items import MemorySource
+from aai_pack.aai_models.align.data.items import MemorySource
+from aai_pack.aai_models.align.data.prepare import prepare
+from aai_pack.aai_models.align.data.shards import ShardSet, ShardSource
+from aai_pack.aai_models.align.data.sources import Clip
 from aai_pack.aai_models.align.momentum import TIED
-from aai_pack.aai_models.align.prepare import prepare
-from aai_pack.aai_models.align.shards import ShardSet, ShardSource
-from aai_pack.aai_models.align.tables import Clip
 from aai_pack.aai_models.align.texts import HashedWords
-from aai_pack.aai_models.align.trainer import RunOptions, train
+from aai_pack.aai_models.align.train.trainer import RunOptions, train
 from aai_pack.tests import sounds
 from PIL import Image
 

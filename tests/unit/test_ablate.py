@@ -6,10 +6,10 @@ import json
 
 import pytest
 from aai_pack.aai_models.align.__main__ import main
-from aai_pack.aai_models.align.ablate import ROWS, AblationRow, ablate, difference
-from aai_pack.aai_models.align.evaluate import Judged
+from aai_pack.aai_models.align.data.shards import ShardSet
+from aai_pack.aai_models.align.judge.ablate import ROWS, AblationRow, ablate, difference
+from aai_pack.aai_models.align.judge.evaluate import Judged
 from aai_pack.aai_models.align.momentum import READINGS
-from aai_pack.aai_models.align.shards import ShardSet
 from aai_pack.aai_models.align.texts import HashedWords
 from aai_pack.aai_models.errors import TrainingError
 from aai_pack.tests.unit.align_sets import SMALL, make_set, small_config

@@ -9,7 +9,7 @@ import torch
 from aai_pack.aai_models.align.__main__ import main
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE
 from aai_pack.aai_models.align.convert import read_state_dict
-from aai_pack.aai_models.align.shards import ShardSet, ShardSource
+from aai_pack.aai_models.align.data.shards import ShardSet, ShardSource
 from aai_pack.aai_models.align.texts import CLIPTexts, Reduced
 from aai_pack.tests.unit.align_sets import SMALL, make_set, run, small_config
 from aai_pack.tests.unit.test_prepare import write_clip_model, write_video

@@ -6,11 +6,12 @@ import json
 
 import pytest
 import torch
-from aai_pack.aai_models.align import judging, metrics
 from aai_pack.aai_models.align.__main__ import main
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE
 from aai_pack.aai_models.align.config import PRESETS
-from aai_pack.aai_models.align.evaluate import (
+from aai_pack.aai_models.align.data.shards import Note, ShardSet
+from aai_pack.aai_models.align.judge import judge, metrics
+from aai_pack.aai_models.align.judge.evaluate import (
     Judged,
     chance,
     class_similarities,
@@ -19,8 +20,8 @@ from aai_pack.aai_models.align.evaluate import (
     table_1,
     table_2,
 )
-from aai_pack.aai_models.align.metrics import accuracy, linear_probe, ranks, retrieval, subset_rows
-from aai_pack.aai_models.align.published import (
+from aai_pack.aai_models.align.judge.metrics import accuracy, linear_probe, ranks, retrieval, subset_rows
+from aai_pack.aai_models.align.judge.published import (
     LISTED,
     TABLE_1,
     TABLE_2,
@@ -29,10 +30,9 @@ from aai_pack.aai_models.align.published import (
     recognise,
     retrieval_mark,
 )
-from aai_pack.aai_models.align.shards import Note, ShardSet
-from aai_pack.aai_models.align.tables_out import similarity_picture, table_picture, text_tables, write_all
+from aai_pack.aai_models.align.judge.report import similarity_picture, table_picture, text_tables, write_all
 from aai_pack.aai_models.align.texts import HashedWords
-from aai_pack.aai_models.align.trainer import RunOptions, train
+from aai_pack.aai_models.align.train.trainer import RunOptions, train
 from aai_pack.aai_models.errors import CheckpointError, DataError
 from aai_pack.tests.unit.align_sets import make_set, memory_source, small_config, small_model
 from aai_pack.tests.unit.test_encoders import save_clap
@@ -143,9 +143,9 @@ class TestTables:
         place, encoder = trained
         judged, shards = Judged.open(encoder), ShardSet.open(str(place))
         texts = HashedWords(64)
-        evaluation, features = judging.judge(judged, shards, "val", texts, probe_on="train")
-        evaluation.baselines.append(judging.judge(judged.untrained(), shards, "val", texts, probe_on="train")[0])
-        text = write_all(evaluation, judging.similarity_pictures(features, texts), tmp_path)
+        evaluation, features = judge.judge(judged, shards, "val", texts, probe_on="train")
+        evaluation.baselines.append(judge.judge(judged.untrained(), shards, "val", texts, probe_on="train")[0])
+        text = write_all(evaluation, judge.similarity_pictures(features, texts), tmp_path)
         for words in (
             "untrained tower",
             "chance",
@@ -172,17 +172,17 @@ class TestTables:
         save_clap(tmp_path / "clap")
         judged = Judged.open(tmp_path / "clap")
         assert judged.untrained() is None
-        evaluation, features = judging.judge(judged, ShardSet.open(str(place)), "val", None, probe_on="train")
+        evaluation, features = judge.judge(judged, ShardSet.open(str(place)), "val", None, probe_on="train")
         assert evaluation.retrieval == [] and evaluation.classification == [] and 0 <= evaluation.probe <= 100
-        assert judging.similarity_pictures(features, None) == {}
+        assert judge.similarity_pictures(features, None) == {}
         assert "linear probe" in text_tables(evaluation)
         with pytest.raises(CheckpointError, match="no tokenizer"):
-            judging.own_texts(judged, tmp_path / "clap", "hash")
+            judge.own_texts(judged, tmp_path / "clap", "hash")
         words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"adefghikmnoprstu"]
         (tmp_path / "clap" / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}))
         (tmp_path / "clap" / "merges.txt").write_text("#version: 0.2\n")
         (tmp_path / "clap" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "RobertaTokenizer"}))
-        texts = judging.own_texts(judged, tmp_path / "clap", "hash")
+        texts = judge.own_texts(judged, tmp_path / "clap", "hash")
         features = texts.encode(["dog", "rain", "dog"])
         assert features.shape == (3, 24) and torch.allclose(features[0], features[2], atol=1e-6)
         assert not torch.allclose(features[0], features[1], atol=1e-4)
@@ -235,11 +235,11 @@ class TestTables:
         place, encoder = trained
         judged, shards = Judged.open(encoder), ShardSet.open(str(place))
         judged.trained_on = f"{shards.name}; hashed words 64"
-        here = judging.judge(judged, shards, "val", HashedWords(64))[0]
+        here = judge.judge(judged, shards, "val", HashedWords(64))[0]
         assert here.trained_here and "its classes are not new to it" in text_tables(here)
         assert "not trained towards" not in text_tables(here)
         judged.trained_on = "309 labels, clips {}; CLIP 768"
-        other = judging.judge(judged, shards, "val", HashedWords(64))[0]
+        other = judge.judge(judged, shards, "val", HashedWords(64))[0]
         assert not other.trained_here and "was not trained towards hashed words 64" in text_tables(other)
 
     def test_pictures_of_tables(self):

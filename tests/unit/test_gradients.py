@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from aai_pack.aai_models.align.gradients import joint_backward
 from aai_pack.aai_models.align.losses import align_loss
 from aai_pack.aai_models.align.momentum import READINGS, Student
-from aai_pack.aai_models.align.step import Stepper
-from aai_pack.aai_models.align.world import World
+from aai_pack.aai_models.align.train.gradients import joint_backward
+from aai_pack.aai_models.align.train.processes import World
+from aai_pack.aai_models.align.train.step import Stepper
 from aai_pack.tests.unit.align_sets import memory_source, small_config, small_model
 from safetensors.torch import load_file
 

@@ -24,9 +24,9 @@ ALLOWED = {
     "aai_models.inject": {"aai_models", "aai_models.audio", "aai_models.inject"},
     "pocket": {"pocket"} | METHOD,
     "devtools": {"devtools"},
-    "benchmarks": {"benchmarks", "devtools", "pocket"} | METHOD,
+    "lab": {"lab", "devtools", "pocket"} | METHOD,
 }
-PRODUCT = ("aai_models", "nodes", "pocket", "devtools", "benchmarks")
+PRODUCT = ("aai_models", "nodes", "pocket", "lab", "devtools")
 
 
 def product_files() -> list[Path]:
@@ -62,8 +62,8 @@ def imported_modules(path: Path) -> tuple[set[str], set[str]]:
 
 # Started by a benchmark as processes of their own, in a host.
 INSIDE_A_HOST = (
-    *("benchmarks/adapt_child.py", "benchmarks/adapt_models.py"),
-    *("benchmarks/meaning/inside.py", "benchmarks/meaning/speed.py", "benchmarks/meaning/studio.py"),
+    *("lab/bench/adapt_child.py", "lab/bench/adapt_models.py"),
+    *("lab/scoreboard/inside.py", "lab/scoreboard/speed.py", "lab/scoreboard/studio.py"),
 )
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from aai_pack.aai_models.errors import PocketError
+from aai_pack.lab.training import diffusion, export
+from aai_pack.lab.training import sounds as sound_training
+from aai_pack.lab.training.autoencoder import AutoencoderConfig
+from aai_pack.lab.training.autoencoder import train as train_autoencoder
+from aai_pack.lab.training.sounds import SoundConfig
+from aai_pack.lab.training.words import TOKENS, Words, end_columns, indices
 from aai_pack.pocket.models import hearing, text, vocabulary, weights
 from aai_pack.pocket.models.unet import UNet
-from aai_pack.pocket.training import diffusion, export
-from aai_pack.pocket.training import sounds as sound_training
-from aai_pack.pocket.training.autoencoder import AutoencoderConfig
-from aai_pack.pocket.training.autoencoder import train as train_autoencoder
-from aai_pack.pocket.training.sounds import SoundConfig
-from aai_pack.pocket.training.words import TOKENS, Words, end_columns, indices
 
 
 def shaken(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -219,8 +219,8 @@ def test_pictures_are_painted_from_captions(tmp_path):
 
 def test_the_shipped_models_draw_what_words_and_sounds_say(tmp_path):
     """A small fixed sample of the scoreboard: docs/pocket.md has the whole."""
-    from aai_pack.pocket.models.judge import judge_pictures
-    from aai_pack.pocket.scoreboard.board import examine
+    from aai_pack.lab.scoreboard.board import examine
+    from aai_pack.lab.training.judge_model import judge_pictures
     from aai_pack.pocket.world.names import NAMED
 
     exam = examine(tmp_path, repeats=1)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from aai_pack.aai_models.audio.loudness import integrated
 from aai_pack.aai_models.errors import PocketError
-from aai_pack.nodes.host import pocket_names
-from aai_pack.pocket.training.pictures import training_scene
+from aai_pack.lab.training.pictures import training_scene
+from aai_pack.nodes.host.base import pocket_menus
 from aai_pack.pocket.world import captions, names, scene, sounds, styles
 from aai_pack.pocket.world.grammar import COUNT, shape_name
 
@@ -138,6 +138,6 @@ def test_an_unknown_sound_is_told_what_there_is():
 
 
 def test_the_menus_are_the_worlds():
-    assert names.THINGS == pocket_names.THINGS and tuple(names.PLACES) == pocket_names.PLACES
-    assert tuple(names.COLOURS) == pocket_names.COLOURS and tuple(names.STYLES.values()) == pocket_names.STYLES
+    assert names.THINGS == pocket_menus.THINGS and tuple(names.PLACES) == pocket_menus.PLACES
+    assert tuple(names.COLOURS) == pocket_menus.COLOURS and tuple(names.STYLES.values()) == pocket_menus.STYLES
     assert set(sounds.RECIPES) == set(names.THINGS)

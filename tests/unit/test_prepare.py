@@ -9,11 +9,11 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from aai_pack.aai_models.align import media
-from aai_pack.aai_models.align import prepare as preparing
-from aai_pack.aai_models.align.media import FramePicker, clip_pictures, picture_bytes, sound_bytes, video_frames
-from aai_pack.aai_models.align.prepare import give_pictures, hold_out, prepare
-from aai_pack.aai_models.align.tables import Clip, read_clips
+from aai_pack.aai_models.align.data import media
+from aai_pack.aai_models.align.data import prepare as preparing
+from aai_pack.aai_models.align.data.media import FramePicker, clip_pictures, picture_bytes, sound_bytes, video_frames
+from aai_pack.aai_models.align.data.prepare import give_pictures, hold_out, prepare
+from aai_pack.aai_models.align.data.sources import Clip, read_clips
 from aai_pack.aai_models.audio.decode import decode_audio
 from aai_pack.aai_models.audio.errors import AudioError
 from aai_pack.aai_models.errors import CheckpointError, DataError

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from aai_pack.pocket.scoreboard import board, figures, finder, likeness
+from aai_pack.lab.scoreboard import board, figures, finder, likeness
 from aai_pack.pocket.world.scene import Scene, draw
 from PIL import Image
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from aai_pack.aai_models.align.prepare import choose_folds
-from aai_pack.aai_models.align.tables import Clip, plain, read_clips
+from aai_pack.aai_models.align.data.prepare import choose_folds
+from aai_pack.aai_models.align.data.sources import Clip, plain, read_clips
 from aai_pack.aai_models.errors import DataError
 from aai_pack.tests.unit.test_prepare import write_tone
 

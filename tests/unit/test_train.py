@@ -15,12 +15,12 @@ import torch
 from aai_pack.aai_models.align.__main__ import main
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE
 from aai_pack.aai_models.align.convert import read_state_dict
-from aai_pack.aai_models.align.items import MemorySource, augmented, draw
+from aai_pack.aai_models.align.data.items import MemorySource, augmented, draw
+from aai_pack.aai_models.align.data.row_cache import RowCache
 from aai_pack.aai_models.align.momentum import READINGS, TIED
-from aai_pack.aai_models.align.rows import RowCache
-from aai_pack.aai_models.align.runfile import read_head
 from aai_pack.aai_models.align.texts import HashedWords
-from aai_pack.aai_models.align.trainer import RunOptions, Trainer, train
+from aai_pack.aai_models.align.train.run_file import read_head
+from aai_pack.aai_models.align.train.trainer import RunOptions, Trainer, train
 from aai_pack.aai_models.errors import DataError, TrainingError
 from aai_pack.tests.unit.align_sets import make_set, memory_source, run, shard_source, small_config, small_model
 from PIL import Image

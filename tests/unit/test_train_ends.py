@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from aai_pack.aai_models.align import rows
 from aai_pack.aai_models.align.config import AlignConfig
-from aai_pack.aai_models.align.items import MemorySource
-from aai_pack.aai_models.align.rows import RowCache
-from aai_pack.aai_models.align.trainer import RunOptions, Trainer
+from aai_pack.aai_models.align.data import row_cache
+from aai_pack.aai_models.align.data.items import MemorySource
+from aai_pack.aai_models.align.data.row_cache import RowCache
+from aai_pack.aai_models.align.train.trainer import RunOptions, Trainer
 from aai_pack.aai_models.errors import TrainingError
 from aai_pack.tests.unit.align_sets import make_set, memory_source, run, shard_source, small_config, small_model
 from aai_pack.tests.unit.test_train import same_end
@@ -184,7 +184,7 @@ class TestFullDisk:
         def full(*_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(rows, "_write", full)
+        monkeypatch.setattr(row_cache, "_write", full)
         result, said = run(tmp_path / "run", shard_source(prepared, config, tmp_path / "cache"), config)
         text = "\n".join(said)
         assert result.finished and "trouble with 1" in text and "training goes on without (No space left" in text

@@ -10,7 +10,7 @@ import tarfile
 import threading
 
 import pytest
-from aai_pack.aai_models.align.shards import ShardSet
+from aai_pack.aai_models.align.data.shards import ShardSet
 from aai_pack.aai_models.errors import DataError
 from aai_pack.tests.unit.align_sets import make_set, run, shard_source, small_config
 

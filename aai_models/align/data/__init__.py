@@ -1,0 +1,1 @@
+"""Training sets: gathered, decoded, written as shards, and read again."""

@@ -1,0 +1,1 @@
+"""Evaluation: retrieval, Tables 1-3, ablations, reports."""

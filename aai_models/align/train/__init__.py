@@ -1,0 +1,1 @@
+"""Training of CAVT-MAE (Eq. 1-5)."""

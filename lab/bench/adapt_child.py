@@ -1,0 +1,201 @@
+"""One side of the benchmark of Adapt in a process of its own, so that its memory can be told: prints a line of JSON.
+
+    python adapt_child.py ours|peer|overhead ARGUMENTS_AS_JSON
+
+The working folder is a ComfyUI tree. Memory is the peak of the resident set over what it was before training.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import statistics
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS, SIDE = 8, 256
+
+
+def boot(folder: str) -> None:
+    """ComfyUI without a server, and the pack as `aai_pack`."""
+    sys.path.insert(0, str(Path.cwd()))
+    import comfy.options
+
+    sys.argv = ["main.py", "--cpu", "--base-directory", folder]
+    comfy.options.enable_args_parsing()
+    import comfy.cli_args
+
+    spec = importlib.util.spec_from_file_location(
+        "aai_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    sys.modules["aai_pack"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["aai_pack"])
+
+
+class Peak:
+    """Peak of the resident set since `start`, in bytes above what it was then; Linux."""
+
+    def start(self) -> None:
+        import gc
+
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")
+        self._before = self._read("VmRSS")
+
+    def stop(self) -> int:
+        return self._read("VmHWM") - self._before
+
+    @staticmethod
+    def _read(name: str) -> int:
+        (line,) = (s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith(f"{name}:"))
+        return 1024 * int(line.split()[1])
+
+
+def references(side: int = SIDE, count: int = 5):
+    """Drawings of a bright thing on dark ground, each (1, side, side, 3)."""
+    import torch
+
+    generator = torch.Generator().manual_seed(5)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
+    pictures = []
+    for _ in range(count):
+        centre = 0.6 * torch.rand(2, generator=generator) - 0.3
+        glow = torch.exp(-8 * ((x - centre[0]) ** 2 + (y - centre[1]) ** 2))
+        pictures.append((glow[..., None] * torch.tensor([1.0, 0.8, 0.4]) + 0.08).clamp(0, 1)[None])
+    return pictures
+
+
+def train(models, seconds: list | None = None, options=None, **settings):
+    """One training of the pack; `seconds` takes the processor's time at each step."""
+    import comfy.utils
+    import torch
+    from aai_pack.aai_models.adapt.config import from_preset
+    from aai_pack.nodes.host.adapt import training
+
+    if seconds is not None:
+        comfy.utils.set_progress_bar_global_hook(lambda *_, **__: seconds.append(time.process_time()))
+    sound = torch.nn.functional.normalize(torch.randn(1, 768, generator=torch.Generator().manual_seed(1)), dim=-1)
+    pictures = settings.pop("pictures", None) or references(settings["resolution"])
+    with torch.inference_mode():
+        config = from_preset(settings.pop("preset", "as_set"), **settings)
+        return training.train(*models, sound, [pictures], config, options=options)
+
+
+def ours(_) -> dict:
+    from adapt_models import build
+
+    models, moments, peak = build(), [], Peak()
+    peak.start()
+    done = train(models, moments, steps=STEPS + 1, resolution=SIDE, evaluate_every=10**6, held_out=1)
+    return {"step": statistics.median(between(moments)[-STEPS:]), "peak": peak.stop(), "loss": done.losses[-1]}
+
+
+def between(moments: list[float]) -> list[float]:
+    return [after - before for before, after in pairwise(moments)]
+
+
+def peer(_) -> dict:
+    """The loop of diffusers' examples/textual_inversion/textual_inversion.py with latents made before (which it does
+    not do, and which spares it a pass of the VAE in each step)."""
+    import torch
+    import torch.nn.functional as F
+    from adapt_models import as_diffusers, build
+    from diffusers import DDPMScheduler
+
+    model, clip, vae = build()
+    unet, text = as_diffusers(model, clip)
+    with torch.inference_mode():
+        latents = torch.cat([model.model.process_latent_in(vae.encode(p)) for p in references()])
+        tokens = [entry[0] for entry in clip.tokenize("a photo of")["l"][0]]
+    latents = latents.clone()
+    same = agreement(model, clip, unet, text, tokens)
+    del model, clip, vae
+    end = tokens.index(49407)
+    ids = torch.tensor([[*tokens[:end], 49408, *tokens[end:]][:77]])
+    scheduler = DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
+    )
+    peak = Peak()
+    peak.start()
+    text.resize_token_embeddings(49409)
+    rows = text.get_input_embeddings().weight
+    unet.requires_grad_(False), text.requires_grad_(False)
+    rows.requires_grad_(True)
+    text.train()
+    optimizer = torch.optim.AdamW([rows], lr=5e-4, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
+    original, others = rows.data.clone(), torch.arange(49409) != 49408
+    generator, seconds = torch.Generator().manual_seed(0), []
+    for _ in range(STEPS + 1):
+        started = time.process_time()
+        z = latents[torch.randint(0, len(latents), (1,), generator=generator)]
+        noise = torch.randn(z.shape, generator=generator)
+        t = torch.randint(0, 1000, (1,), generator=generator)
+        noisy = scheduler.add_noise(z, noise, t)
+        loss = F.mse_loss(unet(noisy, t, text(ids)[0]).sample.float(), noise)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            rows[others] = original[others]
+        seconds.append(time.process_time() - started)
+    return {"step": statistics.median(seconds[1:]), "peak": peak.stop(), "loss": float(loss.detach()), "same": same}
+
+
+def agreement(model, clip, unet, text, tokens) -> float:
+    """Largest difference of the two sides' noise predictions for a prompt, relative to their size."""
+    import torch
+
+    generator = torch.Generator().manual_seed(3)
+    x, t = torch.randn(1, 4, 32, 32, generator=generator), torch.tensor([500])
+    with torch.inference_mode():
+        mine = model.model.diffusion_model(x, t, clip.encode_from_tokens(clip.tokenize("a photo of")))
+        theirs = unet(x, t, text(torch.tensor([tokens]))[0]).sample
+    return float((mine - theirs).abs().max() / theirs.abs().max())
+
+
+def overhead(_) -> dict:
+    """Seconds of a step, and of each thing that watches or keeps a training."""
+    from aai_pack.aai_models.adapt.trainer import AdapterTrainer
+    from aai_pack.nodes.host.adapt.loss import DiffusionLoss
+    from aai_pack.nodes.host.adapt.preview import Options
+    from aai_pack.nodes.host.adapt.run_files import Keeper
+    from adapt_models import build
+
+    found: dict[str, list[float]] = {"step": [], "look": [], "checkpoint": [], "preview": []}
+    for owner, method, name in (
+        (AdapterTrainer, "_train_one_step", "step"),
+        (AdapterTrainer, "_look", "look"),
+        (Keeper, "save", "checkpoint"),
+        (DiffusionLoss, "draw", "preview"),
+    ):
+        setattr(owner, method, timed(getattr(owner, method), found[name]))
+    options = Options(checkpoint_every=2, preview_every=3)
+    train(build(), None, options, steps=STEPS, resolution=SIDE, evaluate_every=3)
+    return {name: statistics.median(seconds[1:]) for name, seconds in found.items()}
+
+
+def timed(function, seconds: list[float]):
+    """`function`, which adds the processor's time of each call to `seconds`."""
+
+    def run(*args, **kwargs):
+        started = time.process_time()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            seconds.append(time.process_time() - started)
+
+    return run
+
+
+def answer(*commands) -> None:
+    """The command that the arguments name, in a ComfyUI; prints its result as the last line."""
+    command, arguments = sys.argv[1], json.loads(sys.argv[2])
+    boot(arguments["folder"])
+    print("\n" + json.dumps({f.__name__: f for f in commands}[command](arguments)))
+
+
+if __name__ == "__main__":
+    answer(ours, peer, overhead)

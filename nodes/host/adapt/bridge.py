@@ -1,0 +1,178 @@
+"""The bridge of the connected CLIP: made from its own vocabulary, kept under the hash of its text encoder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import comfy.model_management as mm
+import comfy.ops
+import comfy.utils
+import folder_paths
+import torch
+from torch import Tensor
+
+from ....aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit, nearest_words, towards_words
+from ....aai_models.adapt.phi import fit_phi
+from ....aai_models.adapt.token import AudioToken
+from ....aai_models.errors import TokenError
+from ..base.digest import patched_digest
+from ..base.prompt_words import require_encoders, sub_tokenizers
+from ..base.vocabulary import vocabulary_rows
+from .autograd import gradients
+
+log = logging.getLogger(__name__)
+BATCH = 256
+END_OF_WORD = "</w>"
+SHORTEST = 3  # letters of a word
+
+
+def whole_words(clip, limit: int = 0) -> tuple[list[str], list[int]]:
+    """Whole words of plain letters in the vocabulary, with their ids; `limit` takes evenly spaced ones, 0 all."""
+    tokenizer = next(iter(sub_tokenizers(clip).values()))
+    found = {
+        text.removesuffix(END_OF_WORD): number
+        for text, number in tokenizer.tokenizer.get_vocab().items()
+        if text.endswith(END_OF_WORD)
+    }
+    pairs = sorted((w, n) for w, n in found.items() if len(w) >= SHORTEST and w.isascii() and w.isalpha())
+    if limit and len(pairs) > limit:
+        pairs = pairs[:: -(-len(pairs) // limit)]
+    return [word for word, _ in pairs], [number for _, number in pairs]
+
+
+def can_bridge(clip, width: int) -> bool:
+    """Whether sounds of `width` values can be carried into the words of a CLIP."""
+    sizes = {t.embedding_key: t.embedding_size for t in sub_tokenizers(clip).values()}
+    return sizes.get("clip_l") == width
+
+
+def require_bridge(clip, width: int) -> None:
+    """Raise `TokenError` unless `can_bridge`, before minutes are spent on a bridge that nothing can cross."""
+    encoders = require_encoders(clip)
+    if "clip_l" not in encoders:
+        raise TokenError(
+            "The connected CLIP has no CLIP-L",
+            "Sounds are aligned with the text features of CLIP-L, from which the bridge starts",
+            "Use a checkpoint of SD1.x or SDXL, or set `bridge` to none",
+        )
+    if not can_bridge(clip, width):
+        raise TokenError(
+            f"The sound's feature has {width} values",
+            f"The bridge of this CLIP starts from {encoders['clip_l'].embedding_size}",
+            "Use an encoder that is aligned with this text encoder, or set `bridge` to none",
+        )
+
+
+def bridge_of(clip, limit: int = 0, kind: str = "ridge") -> Bridge:
+    """The bridge of a CLIP that has a CLIP-L, read from the cache or made. `limit` words (0: all); `kind` ridge or phi."""
+    vocabulary = patched_digest(clip.patcher)
+    path = _path(vocabulary, limit, kind)
+    found = Bridge.load(path, vocabulary) if path.is_file() else None
+    if found is None:
+        found = _make(clip, limit, kind, vocabulary)
+        try:
+            found.save(path)
+        except TokenError as error:
+            log.warning("%s The bridge is used now and made anew the next time.", error)
+    return found
+
+
+def _make(clip, limit: int, kind: str, vocabulary: str) -> Bridge:
+    _, ids = whole_words(clip, limit)
+    clip.load_model()
+    rows = {
+        tokenizer.embedding_key: vocabulary_rows(clip, name).cpu()[ids]
+        for name, tokenizer in sub_tokenizers(clip).items()
+    }
+    features = _features(clip, ids)
+    if kind == "ridge":
+        return fit(features, rows, vocabulary=vocabulary, error=SOUND_ERROR)
+    bar = comfy.utils.ProgressBar(1)
+
+    def on_epoch(done: int, total: int) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    with gradients():
+        ordinary = {key: r.clone() for key, r in rows.items()}
+        return fit_phi(features.clone(), ordinary, vocabulary=vocabulary, error=SOUND_ERROR, on_epoch=on_epoch)
+
+
+def _path(vocabulary: str, limit: int, kind: str) -> Path:
+    name = f"{vocabulary}-{limit or 'all'}-{kind}-{SOUND_ERROR:g}.safetensors"
+    return Path(folder_paths.get_user_directory()) / "aai_bridges" / name
+
+
+@torch.no_grad()
+def _features(clip, ids: list[int]) -> Tensor:
+    """CLIP-L's text feature of each word, its last state at the end token after the final norm: (N, D) float32.
+
+    Attention is causal, so what follows a word's end token does not count: three places are enough, not 77.
+    """
+    encoder, device = clip.cond_stage_model.clip_l, clip.patcher.load_device
+    text = encoder.transformer.text_model
+    start, end = encoder.special_tokens["start"], encoder.special_tokens["end"]
+    places = comfy.ops.cast_to(text.embeddings.position_embedding.weight, torch.float32, device)[:3]
+    causal = torch.full((3, 3), -torch.finfo(torch.float32).max, device=device).triu_(1)
+    bar, found = comfy.utils.ProgressBar(len(ids)), []
+    for batch in torch.tensor(ids).split(BATCH):
+        mm.throw_exception_if_processing_interrupted()
+        tokens = torch.stack([torch.full_like(batch, start), batch, torch.full_like(batch, end)], dim=1).to(device)
+        x = text.embeddings.token_embedding(tokens, out_dtype=torch.float32) + places
+        x = text.final_layer_norm(text.encoder(x, mask=causal)[0])
+        found.append(x[:, 2].float().cpu())
+        bar.update(batch.shape[0])
+    return torch.cat(found)
+
+
+def origin(bridge: Bridge, limit: int) -> dict[str, str]:
+    """What a token remembers of the bridge that its sound came over."""
+    return {"bridge": bridge.kind, "bridge_vocabulary": bridge.vocabulary, "bridge_words": str(limit)}
+
+
+def bridge_of_token(token: AudioToken, clip) -> Bridge:
+    """The bridge that the sound of a token came over; raises `TokenError` if that was the bridge of another CLIP."""
+    known = token.metadata
+    require_bridge(clip, token.audio_feature.shape[-1])
+    bridge = bridge_of(clip, int(known.get("bridge_words", 0)), known.get("bridge", "ridge"))
+    if known.get("bridge_vocabulary", bridge.vocabulary) != bridge.vocabulary:
+        raise TokenError(
+            "The sound in this word came over the bridge of another CLIP",
+            f"It was {known['bridge_vocabulary']}, the connected one is {bridge.vocabulary}",
+            "Connect the CLIP that the word was made with, with the same LoRAs",
+        )
+    return bridge
+
+
+def word_from_sound(
+    clip,
+    feature: Tensor,
+    gain: float,
+    limit: int = 0,
+    kind: str = "ridge",
+    centre: Tensor | None = None,
+    nearest: float = 0.0,
+) -> tuple[AudioToken, str]:
+    """The untrained word of a unit feature (D,), and what the model hears in it.
+
+    `centre` as `Bridge.carry` takes it, `nearest` as the share of `towards_words`.
+    """
+    require_bridge(clip, feature.shape[-1])
+    bridge = bridge_of(clip, limit, kind)
+    directions = bridge.carry(feature, centre)
+    scales, heard = {}, []
+    words, ids = whole_words(clip)
+    for name, tokenizer in sub_tokenizers(clip).items():
+        key, rows = tokenizer.embedding_key, vocabulary_rows(clip, name).cpu()
+        scales[key] = float(rows.norm(dim=-1).median())
+        directions[key] = towards_words(directions[key], rows[ids], nearest)
+        near = ", ".join(f"{word} {value:.2f}" for word, value in nearest_words(directions[key], rows[ids], words))
+        heard.append(f"{key} hears: {near}")
+    heard += bridge.text()
+    if centre is None:
+        heard.append("The encoder's file holds no mean of sounds; the words' was taken (`align centre` writes one).")
+    adapters = {key: torch.zeros(1, direction.shape[-1]) for key, direction in directions.items()}
+    ordinary = feature.detach().clone().float().cpu()
+    token = AudioToken(ordinary, adapters, scales, gain, origin(bridge, limit), directions=directions)
+    return token, "\n".join(heard)

@@ -1,0 +1,77 @@
+"""What a training is made of, known before any model is loaded: its words, its start, its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ....aai_models.adapt.bridge import Bridge
+from ....aai_models.adapt.checkpoint import run_inputs
+from ....aai_models.adapt.choice import candidates
+from ....aai_models.adapt.config import AdaptConfig
+from ....aai_models.adapt.start import WordStatistics, initial_token
+from ....aai_models.adapt.token import AudioToken
+from ..base.digest import patched_digest, weights_digest
+from ..base.vocabulary import word_rows, word_statistics
+from .bridge import bridge_of, can_bridge, origin, require_bridge
+from .references import Groups, pictures_digest
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """The sounds of one training, K of them."""
+
+    vectors: Tensor  # (K, D), unit norm
+    norms: tuple[float, ...] = ()  # before they were normalised, where known
+    centres: tuple[Tensor | None, ...] = ()  # mean unit feature of the encoder of each, where known
+
+    def norm(self, index: int) -> float | None:
+        return self.norms[index] if index < len(self.norms) else None
+
+    def centre(self, index: int) -> Tensor | None:
+        return self.centres[index] if index < len(self.centres) else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training before it begins."""
+
+    starts: tuple[AudioToken, ...]  # the word of each sound at step 0; a warm start or the best word is still to come
+    words: dict[str, WordStatistics]
+    bridge: Bridge | None
+    sigmas: Tensor  # the model's noise levels, (T,) float32, CPU
+    inputs: dict[str, str]  # what decides the outcome
+
+
+def plan(model, clip, vae, vision, sounds: Sounds, groups: Groups, masks: list[Tensor], config: AdaptConfig) -> Plan:
+    """The plan of a training. Loads nothing but, where the bridge of this CLIP is not kept yet, the CLIP.
+
+    Raises `TrainingError` and `TokenError` for what cannot be trained.
+    """
+    words = word_statistics(clip)
+    rows = word_rows(clip, config.words) if config.start == "words" else {}
+    bridge = _bridge(clip, sounds, config)
+    starts = []
+    for index, sound in enumerate(sounds.vectors):
+        directions = bridge.carry(sound, sounds.centre(index)) if bridge else None
+        token = initial_token(sound, words, config, directions, rows, sounds.norm(index))
+        starts.append(replace(token, metadata=origin(bridge, 0)) if bridge else token)
+    sampling = model.get_model_object("model_sampling")
+    sigmas = sampling.sigmas.detach().float().cpu()
+    inputs = run_inputs(config, tuple(starts), pictures_digest(vae, groups, masks), sigmas)
+    inputs["model"] = f"{patched_digest(model)} {'-'.join(kind.__name__ for kind in type(sampling).__mro__[:-1])}"
+    inputs["clip"] = f"{patched_digest(clip.patcher)} layer {clip.layer_idx}"
+    if config.start == "warm_start":
+        inputs["clip_vision"] = weights_digest(vision.model)
+    if config.start == "best_word":
+        inputs["words"] = ", ".join(candidates(config))
+    return Plan(tuple(starts), words, bridge, sigmas, inputs)
+
+
+def _bridge(clip, sounds: Sounds, config: AdaptConfig) -> Bridge | None:
+    width = sounds.vectors.shape[-1]
+    if config.bridge == "none" or (config.bridge == "auto" and not can_bridge(clip, width)):
+        return None
+    require_bridge(clip, width)
+    return bridge_of(clip, 0, "ridge" if config.bridge == "auto" else config.bridge)

@@ -1,0 +1,185 @@
+"""Where files are: model folders, the input folder, the places that the pack writes to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import folder_paths
+
+from ....aai_models.align.library import INDEX_NAME, find_pictures
+from ....aai_models.errors import CheckpointError, LibraryError, TokenError
+
+CAVT_FOLDER, ENCODERS_FOLDER = "cavt_mae", "audio_encoders"
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".m4a", ".aac", ".wma", ".ac3"),
+    *(".mp4", ".webm", ".mkv", ".mov"),
+)
+HASH_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file the ends, the size and the time tell changes
+NAME = re.compile(r"^\w[\w.+-]{0,79}$", re.ASCII)
+RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+
+def register() -> None:
+    """Tell ComfyUI about the model folder of CAVT-MAE files; entries of extra_model_paths.yaml stay."""
+    folder = os.path.join(folder_paths.models_dir, CAVT_FOLDER)
+    table = folder_paths.folder_names_and_paths
+    paths, suffixes = table.get(CAVT_FOLDER, ([], set()))
+    paths = [*paths] if folder in paths else [*paths, folder]
+    table[CAVT_FOLDER] = (paths, set(suffixes) | {".safetensors", ".pth", ".pt"})
+
+
+def encoder_names() -> list[str]:
+    """Files of models/cavt_mae, then folders with a config.json in models/audio_encoders as `audio_encoders/NAME`."""
+    folders = [
+        f"{ENCODERS_FOLDER}/{path.name}"
+        for base in _encoder_folders()
+        for path in sorted(base.iterdir())
+        if (path / "config.json").is_file()
+    ]
+    return [*folder_paths.get_filename_list(CAVT_FOLDER), *dict.fromkeys(folders)]
+
+
+def _encoder_folders() -> list[Path]:
+    """Where the host looks for audio encoders; it knows the folder itself in newer versions."""
+    known = folder_paths.folder_names_and_paths.get(ENCODERS_FOLDER, ([],))[0]
+    bases = [Path(path) for path in [*known, os.path.join(folder_paths.models_dir, ENCODERS_FOLDER)]]
+    return [base for base in dict.fromkeys(bases) if base.is_dir()]
+
+
+def encoder_path(name: str) -> str:
+    """The file or folder of a name that `encoder_names` gave; raises `CheckpointError` for any other."""
+    path = None
+    if name in encoder_names():
+        plain = name.removeprefix(f"{ENCODERS_FOLDER}/")
+        found = [base / plain for base in _encoder_folders() if (base / plain / "config.json").is_file()]
+        path = str(found[0]) if found and name != plain else folder_paths.get_full_path(CAVT_FOLDER, name)
+    if path is None:
+        raise CheckpointError(
+            f"There is no file {name!r} in models/{CAVT_FOLDER}",
+            f"Found there: {', '.join(encoder_names()) or 'nothing'}",
+            "Put the checkpoint into that folder and press R in ComfyUI",
+        )
+    return path
+
+
+def audio_files() -> list[str]:
+    """Sound and video files of the input folder, sorted."""
+    folder = folder_paths.get_input_directory()
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted(name for name in names if name.lower().endswith(AUDIO_SUFFIXES))
+
+
+def input_problem(name: str | None) -> str | None:
+    """Why a file of the input folder cannot be used, as one or two sentences; None if it can."""
+    if not name:
+        return "No sound is chosen. Upload one, or put a recording into ComfyUI's input folder."
+    plain, base = folder_paths.annotated_filepath(name)
+    base = os.path.abspath(base or folder_paths.get_input_directory())
+    path = os.path.abspath(os.path.join(base, plain))
+    elsewhere = "\0" in name or os.path.isabs(plain) or os.path.splitdrive(plain)[0]
+    if elsewhere or os.path.commonpath([base, path]) != base:
+        return (
+            f"{name!r} points outside ComfyUI's folders. Choose a file of the input folder, without '..' in its name."
+        )
+    if not os.path.isfile(path):
+        return f"There is no file {plain!r} in {os.path.basename(base)}. Upload the recording again, or choose another."
+    if os.path.getsize(path) == 0:
+        return f"{plain!r} is empty (0 bytes). Upload the recording again."
+    return None
+
+
+def input_path(name: str) -> str:
+    """The path of an input file that `input_problem` has no objection to."""
+    plain, base = folder_paths.annotated_filepath(name)
+    return os.path.abspath(os.path.join(base or folder_paths.get_input_directory(), plain))
+
+
+def listed_path(kind: str, name: str | None) -> str | None:
+    """The path of a file that the host lists under a kind of model folder ("checkpoints"); None for any other name."""
+    return folder_paths.get_full_path(kind, name) if name in folder_paths.get_filename_list(kind) else None
+
+
+def listed_fingerprint(kind: str, name: str) -> str:
+    """A hash of such a file's content; the name where there is none."""
+    path = listed_path(kind, name)
+    return file_fingerprint(path) if path else str(name)
+
+
+def file_fingerprint(path: str) -> str:
+    """A hash of the file's content, so that a changed recording runs again and an unchanged one does not."""
+    status = os.stat(path)
+    digest = hashlib.sha256(str(status.st_size).encode())
+    with open(path, "rb") as file:
+        if status.st_size <= HASH_WHOLE_FILE:
+            digest.update(file.read())
+        else:
+            digest.update(file.read(2**20))
+            file.seek(-(2**20), os.SEEK_END)
+            digest.update(file.read())
+            digest.update(str(status.st_mtime_ns).encode())
+    return digest.hexdigest()
+
+
+def require_name(name: str) -> str:
+    """A token's name that is safe as a file name and works after `embedding:`; raises `TokenError` otherwise."""
+    plain = name.strip()
+    if not NAME.match(plain) or plain.endswith(".") or ".." in plain or RESERVED.match(plain):
+        raise TokenError(
+            f"{name!r} cannot be a token's name",
+            "A name has 1 to 80 letters a-z, digits, '-', '_', '.' or '+', and no space, slash or '..'",
+            "Choose another name, for instance 'thunder-1'",
+        )
+    return plain
+
+
+def embeddings_folder() -> Path:
+    return Path(folder_paths.get_folder_paths("embeddings")[0])
+
+
+def token_paths(name: str) -> list[Path]:
+    """Where a saved word of that name may be, in every folder of embeddings."""
+    return [Path(folder) / f"{name}.safetensors" for folder in folder_paths.get_folder_paths("embeddings")]
+
+
+def partial_tokens_folder() -> Path:
+    """Where the best token of a run that was cancelled or failed is kept."""
+    return Path(folder_paths.get_output_directory()) / "aai_tokens"
+
+
+def trainings_folder() -> Path:
+    """Where training runs are kept while they go on, and after."""
+    return Path(folder_paths.get_output_directory()) / "aai_training"
+
+
+def picture_folder(name: str) -> Path:
+    """A folder of pictures: a path, or a name inside ComfyUI's input folder. Raises `LibraryError`."""
+    plain = name.strip()
+    path = Path(folder_paths.get_input_directory(), plain)  # an absolute path stands for itself
+    if not plain or not os.path.isdir(path):  # pathlib's own raises for a name that is too long
+        raise LibraryError(
+            f"There is no folder {plain!r}",
+            "`folder` is a folder of pictures: a whole path, or a name inside ComfyUI's input folder",
+            "Correct the name, or put pictures into such a folder",
+        )
+    return path.resolve()
+
+
+def folder_fingerprint(name: str | None) -> str:
+    """Changes when a picture of the folder comes, goes or changes, so that the node runs again exactly then."""
+    try:
+        found = sorted(find_pictures(picture_folder(name or "")))
+    except LibraryError as error:
+        return str(error)
+    return hashlib.sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def library_index(folder: Path) -> Path:
+    """Where the index of a folder is: in it, if one was built there, else in ComfyUI's user folder."""
+    beside = folder / INDEX_NAME
+    if beside.is_file():
+        return beside
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(folder_paths.get_user_directory()) / "aai_libraries" / f"{digest}.safetensors"

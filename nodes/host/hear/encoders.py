@@ -1,0 +1,144 @@
+"""Encoders as models of the host: loaded and offloaded by it. CAVT-MAE is built from the host's own layers."""
+
+from __future__ import annotations
+
+import os
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import comfy.utils
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors, self_test
+from ....aai_models.align.centre import read_centre
+from ....aai_models.align.encoders import TransformersEncoder
+from ....aai_models.audio.fbank import encoder_input, mean_of_windows
+from ....aai_models.errors import CheckpointError
+from ..base.model_files import read_tensors
+
+BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
+
+
+class HostedCAVT:
+    """An encoder in ComfyUI's care. `patcher` is what the host loads, moves and counts."""
+
+    def __init__(self, model: CAVTMAE, name: str, path: str):
+        device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
+        # Absent before dynamic weight loading came; the plain class serves both.
+        patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+        self.model, self.name, self.path = model, name, path
+        self.centre = read_centre(path)
+        self.patcher = patcher_class(model, load_device=device, offload_device=offload)
+
+    @property
+    def dim(self) -> int:
+        return self.model.config.dim
+
+    @property
+    def has_images(self) -> bool:
+        return self.model.has_images
+
+    def get_ram_usage(self) -> int:
+        """Bytes of the weights, for the host's cache."""
+        return comfy.model_management.module_size(self.model)
+
+    def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
+        """Sounds (B, C, T) -> unit vectors (B, D), as `AudioEncoder` says."""
+        return self.hear(waveform, sample_rate, **policies)[0]
+
+    def hear(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple[Tensor, tuple[float, ...]]:
+        """`encode`, and the norm of each feature before it was brought to unit length (the mean over its windows)."""
+        clips = waveform.shape[0]
+        pooled = self._pool(encoder_input(waveform, sample_rate, **policies))
+        norms = pooled.norm(dim=-1).reshape(clips, -1).mean(1)
+        return mean_of_windows(F.normalize(pooled, dim=-1), clips=clips), tuple(norms.tolist())
+
+    def encode_audio(self, fbank: Tensor) -> Tensor:
+        """Spectrograms (B, 1024, 128) -> unit vectors (B, D), float32, CPU. Shows progress, can be cancelled."""
+        return F.normalize(self._pool(fbank), dim=-1)
+
+    def _pool(self, fbank: Tensor) -> Tensor:
+        progress = comfy.utils.ProgressBar(fbank.shape[0])
+        features = []
+        for batch in fbank.split(BATCH):
+            features.append(self._run(self.model.pool_audio, batch, self.model.config.audio_tokens))
+            progress.update(batch.shape[0])
+        return torch.cat(features)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32, CPU."""
+        return self._run(self.model.encode_image, pixels, self.model.config.image_tokens)
+
+    def _run(self, encode, batch: Tensor, tokens: int) -> Tensor:
+        mm.throw_exception_if_processing_interrupted()
+        activations = batch.shape[0] * tokens * self.model.config.mlp_dim * 4
+        mm.load_models_gpu([self.patcher], memory_required=6 * activations)
+        return encode(batch.to(self.patcher.load_device, torch.float32)).cpu()
+
+
+class _Holder(torch.nn.Module):
+    """The host marks the models that it patches with attributes, which models of `transformers` refuse."""
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = model
+
+
+class HostedTransformers:
+    """An encoder of `transformers` in ComfyUI's care. Its layers are not the host's, so it is always loaded whole."""
+
+    has_images = False
+    centre = None
+
+    def __init__(self, encoder: TransformersEncoder, path: str):
+        self.encoder, self.name, self.dim, self.path = encoder, encoder.name, encoder.dim, path
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            _Holder(encoder.model),
+            load_device=mm.text_encoder_device(),
+            offload_device=mm.text_encoder_offload_device(),
+        )
+
+    def get_ram_usage(self) -> int:
+        """Bytes of the weights, for the host's cache."""
+        return mm.module_size(self.encoder.model)
+
+    def hear(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple[Tensor, tuple[float, ...]]:
+        """`encode`, and no norms: these models give unit vectors."""
+        return self.encode(waveform, sample_rate, **policies), ()
+
+    def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
+        """Sounds (B, C, T) -> unit vectors (B, D). Shows progress, can be cancelled between sounds."""
+        mm.load_models_gpu([self.patcher], force_full_load=True)
+        progress = comfy.utils.ProgressBar(waveform.shape[0])
+        features = []
+        for sound in waveform.split(1):
+            mm.throw_exception_if_processing_interrupted()
+            features.append(self.encoder.encode(sound, sample_rate, **policies))
+            progress.update(1)
+        return torch.cat(features)
+
+
+def load_any(path: str) -> HostedCAVT | HostedTransformers:
+    """Load a CAVT-MAE file, or a folder with an encoder of `transformers`."""
+    if os.path.isdir(path):
+        return HostedTransformers(TransformersEncoder.from_folder(path), path)
+    return load(path)
+
+
+def load(path: str) -> HostedCAVT:
+    """Read a CAVT-MAE file and hand it to the host. Raises `CheckpointError` for anything else."""
+    name = os.path.basename(path)
+    tensors = encoder_tensors(read_tensors(path, name, CheckpointError))
+    dtype = mm.text_encoder_dtype(mm.text_encoder_device())
+    # A file in fp32 keeps its precision where the host would not gain from less.
+    if mm.text_encoder_device().type == "cpu":
+        dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+    model = CAVTMAE.from_state_dict(
+        tensors, operations=comfy.ops.manual_cast, dtype=dtype, device=mm.text_encoder_offload_device()
+    )
+    hosted = HostedCAVT(model, name, path)
+    self_test(hosted.encode_audio)
+    return hosted

@@ -1,0 +1,125 @@
+"""Pictures between Pillow and the host's IMAGE, and the picture library inside the host."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import comfy.model_management as mm
+import comfy.utils
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ....aai_models.align.convert import file_sha256
+from ....aai_models.align.images import open_picture
+from ....aai_models.align.library import Library, build
+from ....aai_models.draw import contact_sheet
+from ....aai_models.errors import LibraryError
+from ..base import folders
+from ..base.messages import tell
+from ..base.types import AudioFeature
+
+
+def to_image(picture: Image.Image) -> Tensor:
+    """A picture -> IMAGE (1, H, W, 3) in 0..1."""
+    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0).unsqueeze(0)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """One picture (H, W, C) in 0..1, whatever its channels -> Pillow."""
+    colour = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
+    return Image.fromarray((colour.detach().cpu().float().nan_to_num().clamp(0, 1) * 255).round().byte().numpy())
+
+
+@lru_cache(maxsize=16)
+def _encoder_hash(path: str, size: int, time: int) -> str:
+    return file_sha256(path)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pictures for a sound, best first, the user's own before all."""
+
+    images: list[Tensor]  # IMAGE (1, H, W, 3) each
+    sheet: Tensor  # IMAGE of all of them with captions
+    scores: list[float]  # cosines; 1 for the user's own
+
+
+def find_for_sound(
+    encoder, feature: AudioFeature, folder: str, k: int, minimum: float, one_per_source: bool, own: list[Tensor]
+) -> Found:
+    """`k` pictures for the first sound of `feature`: `own` (H, W, C) first, then the nearest of a folder."""
+    if feature.encoder != encoder.name:
+        raise LibraryError(
+            f"The sound was encoded with {feature.encoder}, the pictures would be with {encoder.name}",
+            "Both must live in the same space",
+            "Connect the same Load CAVT-MAE to both nodes",
+        )
+    images, names = [image[None] for image in own[:k]], ["your own"] * len(own[:k])
+    scores = [1.0] * len(images)
+    if len(images) < k:
+        place = folders.picture_folder(folder)
+        for image, name, score in _retrieve(
+            encoder, feature.vectors[0], place, k - len(images), minimum, one_per_source
+        ):
+            images.append(image)
+            names.append(f"{score:.3f}  {name}")
+            scores.append(score)
+    if not images:
+        raise LibraryError(
+            f"No picture is as similar as {minimum:g}",
+            "At least one is needed",
+            "Lower `minimum_similarity`, or connect pictures of your own",
+        )
+    return Found(images, to_image(contact_sheet([to_picture(image[0]) for image in images], names)), scores)
+
+
+def _retrieve(
+    encoder, feature: Tensor, folder: Path, k: int, minimum: float, one_per_source: bool
+) -> list[tuple[Tensor, str, float]]:
+    """The `k` pictures of a folder nearest to a feature (D,): IMAGE, name, cosine. Encodes what is new in it first; can
+    be cancelled. Pictures that went or broke since they were encoded are passed over."""
+    if not encoder.has_images:
+        raise LibraryError(
+            f"The encoder {encoder.name} does not see pictures",
+            "Retrieval needs a CAVT-MAE file with both towers",
+            "Choose one in Load CAVT-MAE, or connect pictures of your own",
+        )
+    status = Path(encoder.path).stat()
+    index = folders.library_index(folder)
+    library = Library.open(folder, _encoder_hash(encoder.path, status.st_size, status.st_mtime_ns), index)
+    report = build(library, encoder.encode_image, index, _on_progress())
+    if report.added or report.removed or report.corrupt:
+        tell(f"{len(library)} pictures: {report}")
+    found, matches = [], library.query(feature, 2 * k, minimum, one_per_source)
+    for match in matches:
+        with contextlib.suppress(OSError, ValueError):
+            found.append((to_image(open_picture(match.path)), match.path.name, match.similarity))
+        if len(found) == k:
+            break
+    if matches and not found:
+        raise LibraryError(
+            f"The {len(matches)} pictures found in {folder} cannot be read any more",
+            "The folder must stay while it is read",
+            "Connect its drive again, then run again",
+        )
+    return found
+
+
+def _on_progress():
+    bar: list[comfy.utils.ProgressBar] = []
+    started = time.monotonic()
+
+    def on_progress(done: int, total: int) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        if total:
+            bar.append(comfy.utils.ProgressBar(total)) if not bar else bar[0].update_absolute(done, total)
+        if done:
+            tell(f"{done} of {total} pictures, {done / (time.monotonic() - started + 1e-9):.1f} per second")
+
+    return on_progress

@@ -1,0 +1,110 @@
+"""A photo as the source of an edit (direct and virtual inversion, and DDIM inversion as a baseline)."""
+
+from __future__ import annotations
+
+import bisect
+
+import comfy.model_management as mm
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ....aai_models.errors import EditError
+
+METHODS = ("virtual", "direct", "ddim")
+PHOTO_KEY = "aai_photo"  # on the source's conditioning: one of METHODS
+
+
+def make_photo_source(method: str | None) -> PhotoSource | None:
+    """The source that a conditioning's tag asks for."""
+    if method is None:
+        return None
+    if method not in METHODS:
+        raise EditError(f"The photo's method is {method!r}", f"It is one of {', '.join(METHODS)}", "Choose one")
+    return PhotoSource(method)
+
+
+class PhotoSource:
+    """Makes the source's run end at a photo.
+
+    virtual: the model's answer is replaced by the photo itself, at every call. direct: by what leads along the photo's own
+    DDIM inversion (teacher forcing). In both the edit gets the same correction, so that an unedited prompt gives the photo.
+    ddim: the run only starts where the inversion ends.
+    """
+
+    def __init__(self, method: str):
+        self.forces = method != "ddim"
+        self._inverts = method != "virtual"
+        self._photo: Tensor | None = None
+        self._noise: Tensor | None = None
+        self._path: list[tuple[float, Tensor]] = []  # (sigma, latent), rising
+
+    def prepare(
+        self, guider, source: list[dict], sigmas: Tensor, extra_args: dict, noise: Tensor, photo: Tensor
+    ) -> None:
+        """Called before the source's run with the photo's latent as the model sees it."""
+        self._photo = photo.clone()
+        self._noise = noise
+        if self._inverts:
+            self._path = invert(guider, source, sigmas, extra_args, self._photo)
+            sampling = guider.inner_model.model_sampling
+            self._noise = noise_that_starts_at(sampling, sigmas, self._path[-1][1], self._photo)
+
+    def starting_noise(self, noise: Tensor) -> Tensor:
+        """The noise that every branch starts from."""
+        return self._noise.to(noise) if self._inverts else noise
+
+    def denoised(self, sigma: float) -> Tensor:
+        """What the source's model is made to answer."""
+        if not self._inverts:
+            return self._photo
+        index = bisect.bisect_left([s for s, _ in self._path], sigma * (1 - 1e-5))
+        index = min(index, len(self._path) - 1)
+        if index <= 1:
+            return self._photo
+        (low, before), (high, here) = self._path[index - 1], self._path[index]
+        return here - high * (here - before) / (high - low)
+
+
+def invert(guider, source: list[dict], sigmas: Tensor, extra_args: dict, photo: Tensor) -> list[tuple[float, Tensor]]:
+    """DDIM inversion: the ODE of the source's prompt without guidance from the photo up to the first sigma."""
+    options = extra_args["model_options"]
+    x, path, last = photo, [(0.0, photo)], 0.0
+    for sigma in sorted({float(s) for s in sigmas if s > 0}):
+        mm.throw_exception_if_processing_interrupted()
+        timestep = torch.full((x.shape[0],), sigma, device=x.device, dtype=torch.float32)
+        (denoised,) = comfy.samplers.calc_cond_batch(guider.inner_model, [source], x, timestep, options)
+        x = x + (sigma - last) * (x - denoised) / sigma
+        path.append((sigma, x))
+        last = sigma
+    return path
+
+
+def noise_that_starts_at(sampling, sigmas: Tensor, start: Tensor, photo: Tensor) -> Tensor:
+    """The noise from which the host's sampler begins at the latent `start`."""
+    most = float(sampling.sigma_max)
+    is_most = abs(most - float(sigmas[0])) <= 1e-5 * most or float(sigmas[0]) > most
+    ones = torch.ones_like(photo)
+    shift = sampling.noise_scaling(sigmas[0], torch.zeros_like(photo), photo, is_most)
+    scale = sampling.noise_scaling(sigmas[0], ones, torch.zeros_like(photo), is_most)
+    return (start - shift) / scale
+
+
+def tagged(prompt: list, method: str) -> list:
+    """The conditioning as the source of an edit that begins from a photo."""
+    make_photo_source(method)
+    return [[cond, {**extra, PHOTO_KEY: method}] for cond, extra in prompt]
+
+
+def encode_photo(vae, image: Tensor) -> Tensor:
+    """IMAGE (B, H, W, C), any channels -> latents; sides are cut to multiples of 8, grey becomes colour, alpha is dropped."""
+    height, width = (side // 8 * 8 for side in image.shape[1:3])
+    if not height or not width:
+        raise EditError(
+            f"The photo is {image.shape[2]} x {image.shape[1]}", "A photo has at least 8 x 8 pixels", "Enlarge it"
+        )
+    if not bool(torch.isfinite(image).all()):
+        raise EditError("The photo holds values that are not numbers", "Pixels lie in 0..1", "Replace it")
+    colour = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return vae.encode(colour[:, top : top + height, left : left + width].clamp(0.0, 1.0))

@@ -1,0 +1,71 @@
+"""Words of a folder of recordings, each made when it is first needed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ....aai_models.adapt.token import AudioToken
+from ....aai_models.audio.decode import decode_audio
+from ....aai_models.audio.waveform import as_waveform
+from ....aai_models.errors import EditError, LibraryError
+from ..adapt.bridge import word_from_sound
+from ..base import folders
+
+SECONDS = 10.24  # of a recording that are heard
+
+
+@dataclass(frozen=True)
+class SoundFile:
+    """A recording that becomes a word without training."""
+
+    path: Path
+    encoder: object  # HostedCAVT or HostedTransformers
+    clip: object
+    vocabulary: int = 0
+
+    def word(self) -> AudioToken:
+        """Hear the recording; raises `AudioError` for files that are no sound, `TokenError` for encoders that do not fit."""
+        waveform, sample_rate = decode_audio(self.path, duration=SECONDS)
+        sound, sample_rate = as_waveform({"waveform": waveform.unsqueeze(0), "sample_rate": sample_rate})
+        feature = self.encoder.encode(sound, sample_rate, short_clip="tile", long_clip="first")[0]
+        return word_from_sound(self.clip, feature, 1.0, self.vocabulary, centre=self.encoder.centre)[0]
+
+    def identity(self) -> str:
+        """Changes with the file and the encoder."""
+        status = self.path.stat()
+        known = f"{self.path.name} {status.st_size} {status.st_mtime_ns} {self.encoder.name} {self.vocabulary}"
+        return hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, SoundFile]:
+    """Recordings of a folder by name, without suffix where that is enough. Raises `EditError`, `LibraryError`."""
+    path = folders.picture_folder(folder)
+    if encoder is None:
+        raise EditError(
+            "There is a folder of sounds but nothing that hears",
+            "Sounds become words through an encoder",
+            "Connect Load CAVT-MAE to `cavt`",
+        )
+    found = _recordings(path)
+    if not found:
+        raise EditError(f"{path} holds no recording", "A folder of wav, flac, mp3, ... files", "Correct `sounds`")
+    stems = [p.stem for p in found]
+    return {p.stem if stems.count(p.stem) == 1 else p.name: SoundFile(p, encoder, clip, vocabulary) for p in found}
+
+
+def sounds_fingerprint(folder: str | None) -> str:
+    """Changes when a recording of the folder comes, goes or changes."""
+    if not (folder or "").strip():
+        return ""
+    try:
+        return repr(
+            [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in _recordings(folders.picture_folder(folder))]
+        )
+    except (LibraryError, OSError) as error:
+        return str(error)
+
+
+def _recordings(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_file() and p.name.lower().endswith(folders.AUDIO_SUFFIXES))

@@ -1,0 +1,149 @@
+"""No work is lost: cancels, errors, a full disk, the same again; and what is shown on the way."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import comfy.utils
+import pytest
+import torch
+from aai_pack.aai_models.adapt.config import AdaptConfig
+from aai_pack.aai_models.adapt.token import AudioToken
+from aai_pack.aai_models.errors import TrainingError
+from aai_pack.nodes.host.adapt import training
+from aai_pack.nodes.host.adapt.loss import DiffusionLoss
+from aai_pack.nodes.host.adapt.preview import Options
+from aai_pack.tests.host import micro
+from aai_pack.tests.host.test_training import state_of
+
+SMALL = {"steps": 8, "resolution": 64, "evaluate_every": 3, "held_out": 2, "learning_rate": 0.02}
+
+
+@pytest.fixture(scope="module")
+def models():
+    return micro.build()
+
+
+pytestmark = pytest.mark.usefixtures("own_folders")
+
+
+def train(models, *, resume_from="", options=None, pictures=0, **changes):
+    config = AdaptConfig(**{**SMALL, **changes})
+    with torch.inference_mode():
+        groups = [micro.pictures(seed=pictures)]
+        sounds = micro.sound()[None]
+        return training.train(*models, sounds, groups, config, resume_from=resume_from, options=options)
+
+
+def cancel_at(monkeypatch, call: int):
+    """Cancel inside the n-th evaluation of the loss, as the host does inside an operation."""
+    calls, evaluate = [], DiffusionLoss.__call__
+
+    def cancelled(self, vectors, sample):
+        calls.append(1)
+        if len(calls) == call:
+            raise mm.InterruptProcessingException
+        return evaluate(self, vectors, sample)
+
+    monkeypatch.setattr(DiffusionLoss, "__call__", cancelled)
+
+
+def test_cancelled_runs_go_on(models, monkeypatch, own_folders):
+    expected = train(models, seed=5)
+    (own_folders / "trainings").rename(own_folders / "aside")
+    before = state_of(models)
+    for call in (4, 3, 5):  # a look takes two evaluations, a step one
+        with monkeypatch.context() as patch:
+            cancel_at(patch, call)
+            with pytest.raises(mm.InterruptProcessingException):
+                train(models, seed=5)
+        assert state_of(models) == before
+        token = AudioToken.load(max((own_folders / "tokens").iterdir(), key=lambda p: p.stat().st_mtime_ns))
+        assert bool(token.vectors["clip_l"].isfinite().all())
+    done = train(models, seed=5)
+    assert done.losses == expected.losses
+    assert torch.equal(done.token.vectors["clip_l"], expected.token.vectors["clip_l"])
+    assert done.token.metadata == expected.token.metadata
+
+
+def test_the_same_again_trains_nothing(models, monkeypatch):
+    """The stored result comes at once: no model is loaded, nothing is encoded, nothing is evaluated."""
+    first = train(models, options=Options(preview_every=4, preview_steps=2))
+    for owner, name in ((mm, "load_models_gpu"), (DiffusionLoss, "__call__"), (models[2], "encode")):
+        monkeypatch.setattr(owner, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
+    again = train(models)
+    assert torch.equal(first.token.vectors["clip_l"], again.token.vectors["clip_l"]) and first.losses == again.losses
+    assert again.report == first.report and again.token.metadata == first.token.metadata
+    assert torch.equal(again.sheet, first.sheet)
+
+
+def test_a_stored_result_whose_sheet_was_deleted(models, own_folders):
+    first = train(models)
+    (picture,) = (own_folders / "trainings").glob("*.png")
+    picture.write_bytes(b"damaged")
+    assert torch.equal(train(models).sheet, first.sheet)
+
+
+def test_other_inputs_are_another_run(models, own_folders):
+    train(models)
+    train(models, pictures=1)
+    train(models, seed=1)
+    train(micro.build(seed=4))
+    assert len(list((own_folders / "trainings").glob("*.safetensors"))) == 4
+
+
+def test_a_clip_skip_is_another_run(models, own_folders):
+    clip = models[1].clone()
+    clip.clip_layer(-2)
+    first = train(models)
+    second = train((models[0], clip, models[2]))
+    assert len(list((own_folders / "trainings").glob("*.safetensors"))) == 2
+    assert first.losses != second.losses
+
+
+def test_resume_from(models, own_folders):
+    train(models)
+    (path,) = (own_folders / "trainings").glob("*.safetensors")
+    assert len(train(models, resume_from=path.stem).losses) == 8
+    with pytest.raises(TrainingError, match=r"learning_rate was 0\.02 and is 0\.5"):
+        train(models, resume_from=path.stem, learning_rate=0.5)
+    for name in ("nothing", "../" + path.stem, "0" * 24):
+        with pytest.raises(TrainingError, match="There is no training"):
+            train(models, resume_from=name)
+
+
+def test_a_damaged_checkpoint_does_not_stand_in_the_way(models, own_folders):
+    first = train(models)
+    (path,) = (own_folders / "trainings").glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:1000])
+    assert torch.equal(train(models).token.vectors["clip_l"], first.token.vectors["clip_l"])
+
+
+def test_a_disk_that_takes_nothing(models, own_folders):
+    expected = train(models)
+    folder = own_folders / "trainings"
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    folder.write_text("a file where the folder should be")
+    done = train(models, options=Options(checkpoint_every=1))
+    assert torch.equal(done.token.vectors["clip_l"], expected.token.vectors["clip_l"])
+
+
+def test_what_is_shown_changes_nothing(models, monkeypatch, own_folders):
+    plain = train(models)
+    (own_folders / "trainings").rename(own_folders / "aside")
+    shown = []
+    monkeypatch.setattr(
+        comfy.utils.ProgressBar, "update_absolute", lambda self, value, total=None, preview=None: shown.append(preview)
+    )
+    before = state_of(models)
+    watched = train(models, options=Options(preview_every=4, preview_steps=2))
+    assert state_of(models) == before
+    assert torch.equal(plain.token.vectors["clip_l"], watched.token.vectors["clip_l"])
+    assert plain.losses == watched.losses
+    pictures = [preview[1] for preview in shown if preview]
+    assert [picture.size for picture in pictures] == [(256, 256), (512, 320), (256, 256)]
+    assert pictures[0].tobytes() != pictures[2].tobytes(), "the word has moved"
+    # A sheet of three references, two previews and the curve has two rows of four; without previews one.
+    assert watched.sheet.shape[1] == 2 * plain.sheet.shape[1] - 8
+    assert float(watched.sheet.min()) >= 0 and float(watched.sheet.max()) <= 1

@@ -1,0 +1,74 @@
+"""Where the source's attention is kept: by what is free, the same result everywhere."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from aai_pack.nodes.host.inject import source_memory
+from aai_pack.nodes.host.inject.source_memory import AttentionBank, Call
+from aai_pack.tests.host import micro
+from aai_pack.tests.host.test_prompt_to_prompt import SOURCE, STEPS, TARGET, edit, empty
+
+
+@pytest.fixture(scope="module")
+def models():
+    return micro.build()
+
+
+@pytest.fixture(scope="module")
+def precise():
+    """Models that compute in double precision, see test_prompt_to_prompt.py."""
+    return micro.build(weights=torch.float64)
+
+
+@pytest.mark.parametrize("memory", ["device", "ram"])
+def test_places_of_the_bank_give_the_same_bits(models, memory):
+    assert torch.equal(edit(models, SOURCE, [TARGET])[1], edit(models, SOURCE, [TARGET], memory=memory)[1])
+
+
+def test_recompute_is_the_same_relative_to_the_edit(precise):
+    source, stored = edit(precise, SOURCE, [TARGET])
+    again_source, again = edit(precise, SOURCE, [TARGET], memory="recompute")
+    assert torch.equal(source, again_source)
+    assert (again - stored).norm() < 1e-4 * (stored - source).norm()
+
+
+def noted_calls(monkeypatch) -> list[tuple[int, Call]]:
+    """(bytes that were expected, the call) of each call of the source from now on."""
+    begin, noted = AttentionBank.begin, []
+
+    def note(bank, sigma, expected):
+        noted.append((expected, begin(source_memory, sigma, expected)))
+        return noted[-1][1]
+
+    monkeypatch.setattr(AttentionBank, "begin", note)
+    return noted
+
+
+def kept_bytes(call: Call) -> int:
+    return sum(x.numel() * x.element_size() for pairs in call.layers.values() for pair in pairs for x in pair)
+
+
+@pytest.mark.parametrize("latent", [empty(), empty(2, 7, 11)], ids=["even", "odd"])
+@pytest.mark.parametrize("settings", [{}, {"self_downsample": 1}, {"cross_end": 0.3, "self_end": 0.7}], ids=str)
+def test_the_banks_bytes_are_known_before_they_are_kept(models, monkeypatch, latent, settings):
+    noted = noted_calls(monkeypatch)
+    edit(models, SOURCE, [TARGET], latent=latent, **settings)
+    assert len(noted) == STEPS and noted[0][0] > 0
+    assert [kept_bytes(call) for _, call in noted] == [expected for expected, _ in noted]
+
+
+def test_what_does_not_fit_is_computed_again(precise, monkeypatch):
+    everything = {"cross_end": 1.0, "self_end": 1.0}
+    source, stored = edit(precise, SOURCE, [TARGET], **everything)
+    noted = noted_calls(monkeypatch)
+    edit(precise, SOURCE, [TARGET], **everything)
+    room = 2.5 * noted[0][0] / source_memory.SHARE
+    monkeypatch.setattr(source_memory, "mm", SimpleNamespace(get_free_memory=lambda device: room))
+    noted.clear()
+    again_source, again = edit(precise, SOURCE, [TARGET], **everything)
+    assert [call.place for _, call in noted] == ["ram"] * 2 + ["recompute"] * (STEPS - 2)
+    assert torch.equal(source, again_source)
+    assert (again - stored).norm() < 1e-4 * (stored - source).norm()
