@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from comfy_api.latest import io
 
 from ..aai_models.adapt.formats import EXPORTS
@@ -10,7 +9,6 @@ from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TrainingError
 from . import words
 from .host.adapt import embeddings
-from .host.adapt.plan import Sounds
 from .host.adapt.preview import Options
 from .host.adapt.training import train
 from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
@@ -33,21 +31,6 @@ def group_by_sound(groups: list[list], sounds: int) -> list[list]:
             "Connect a single sound, or pictures for each",
         )
     return filled
-
-
-def gather_sounds(features: list[AudioFeature]) -> Sounds:
-    """The sounds of several features as one set; raises `TrainingError` if they are of different encoders' widths."""
-    widths = {feature.vectors.shape[-1] for feature in features}
-    if len(widths) > 1:
-        raise TrainingError(
-            f"The sounds have features of {' and '.join(map(str, sorted(widths)))} values",
-            "Sounds that share a word come from one encoder",
-            "Encode them all with the same one",
-        )
-    known = all(feature.norms for feature in features)
-    norms = tuple(norm for feature in features for norm in feature.norms) if known else ()
-    centres = tuple(feature.centre for feature in features for _ in range(feature.vectors.shape[0]))
-    return Sounds(torch.cat([feature.vectors for feature in features]), norms, centres)
 
 
 class AAI_TrainAudioToken(io.ComfyNode):
@@ -133,7 +116,7 @@ class AAI_TrainAudioToken(io.ComfyNode):
         groups = [list(references), *(list(lists.pop(name, None) or []) for name in MORE_REFERENCES)]
         one = {name: values[0] for name, values in lists.items()}
         features = [expect(f, AudioFeature, "audio_feature", "Encode Sound") for f in audio_feature]
-        sounds = gather_sounds(features)
+        sounds = AudioFeature.joined(features)
         groups = group_by_sound(groups, sounds.vectors.shape[0])
         models = [one.pop(name) for name in ("model", "clip", "vae")]
         vision, resume_from = one.pop("clip_vision", None), one.pop("resume_from", "")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..shapes import shapes_of
 
 HEAD_DIM = 64
 TOKENS_AT_ONCE = 512  # for each thread of a processor: as many as its caches hold between two layers
@@ -217,18 +218,22 @@ class CAVTMAE(nn.Module):
         return model.eval().requires_grad_(False)
 
     @classmethod
-    def from_state_dict(cls, state_dict: dict[str, Tensor], **options) -> CAVTMAE:
+    def from_state_dict(cls, state_dict: dict[str, Tensor], *, assign: bool = False, **options) -> CAVTMAE:
         """Build the encoders that a checkpoint holds: both towers, or the audio tower alone.
 
         `module.` prefixes are stripped; decoder, mask token and classifier head are dropped by name. Raises
         `CheckpointError` unless every remaining tensor is expected and every expected one is there with its shape.
-        `options` go to the constructor (operations, dtype, device).
+        `options` go to the constructor (operations, dtype, device). `assign` takes the file's own tensors in place of
+        copies, for a host that casts and moves them when they are used.
         """
         tensors = encoder_tensors(state_dict)
         config = read_config(tensors)
+        _check_tensors(shapes_of(lambda: cls(config)), tensors)
         model = cls(config, **options)
-        _check_tensors({name: tuple(t.shape) for name, t in model.state_dict().items()}, tensors)
-        model.load_state_dict(tensors)
+        dtype = options.get("dtype")
+        if dtype is not None and not assign:  # layers that get their weights now would keep the file's type
+            tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+        model.load_state_dict(tensors, assign=assign)
         return model.eval().requires_grad_(False)
 
 

@@ -161,14 +161,14 @@ def overhead(_) -> dict:
     from aai_pack.aai_models.adapt.trainer import AdapterTrainer
     from aai_pack.nodes.host.adapt.loss import DiffusionLoss
     from aai_pack.nodes.host.adapt.preview import Options
-    from aai_pack.nodes.host.adapt.run_files import Keeper
+    from aai_pack.nodes.host.adapt.run_files import RunFiles
     from adapt_models import build
 
     found: dict[str, list[float]] = {"step": [], "look": [], "checkpoint": [], "preview": []}
     for owner, method, name in (
         (AdapterTrainer, "_train_one_step", "step"),
         (AdapterTrainer, "_look", "look"),
-        (Keeper, "save", "checkpoint"),
+        (RunFiles, "save", "checkpoint"),
         (DiffusionLoss, "draw", "preview"),
     ):
         setattr(owner, method, timed(getattr(owner, method), found[name]))

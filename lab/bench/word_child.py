@@ -26,7 +26,7 @@ class World:
     def __init__(self, thing: str):
         import numpy as np
         import torch
-        from aai_pack.nodes.host.adapt.plan import Sounds
+        from aai_pack.nodes.host.base.types import AudioFeature
         from aai_pack.nodes.host.pocket import models
         from aai_pack.pocket.world.scene import draw, random_scene
         from aai_pack.pocket.world.sounds import RATE as HERTZ
@@ -35,7 +35,8 @@ class World:
         with torch.inference_mode():
             self.model, self.clip, self.vae, ear, self.vision = models.load_pocket()
             wave = torch.from_numpy(synthesise(thing, 0.6, 1_000_123))[None, None]
-            self.sounds = Sounds(*ear.hear(wave, HERTZ, short_clip="tile"))
+            vectors, norms = ear.hear(wave, HERTZ, short_clip="tile")
+            self.sounds = AudioFeature(vectors, norms=norms)
         rng = np.random.default_rng(91)
         pictures = [draw(random_scene(rng, [thing]))[0] for _ in range(5 + 16)]
         pictures = [torch.from_numpy(p.copy()).float()[None] / 255 for p in pictures]
@@ -72,11 +73,11 @@ class Exam:
     def loss(self, rows) -> float:
         """Mean of Eq. 6 for rows (n, 768)."""
         import torch
-        from aai_pack.nodes.host.adapt import training
+        from aai_pack.nodes.host.adapt.frozen import frozen
         from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 
-        with torch.inference_mode(), training._prepared(self.world.model, self.world.clip):
-            loss, vectors = DiffusionLoss(self.world.model, self.world.clip), {"clip_l": rows}
+        with frozen(self.world.model, self.world.clip) as models, torch.no_grad():
+            loss, vectors = DiffusionLoss(models), {"clip_l": rows}
             return statistics.fmean(float(loss(vectors, sample)) for sample in self.samples)
 
     def seen(self, rows) -> float:

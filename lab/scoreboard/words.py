@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from aai_pack.nodes.host.adapt import bridge, training
-from aai_pack.nodes.host.adapt.plan import Sounds
 from torch import Tensor
 
 from ...aai_models.adapt.config import AdaptConfig
@@ -53,7 +52,7 @@ def train(exam: Hosted, feature: Tensor, pictures: np.ndarray, **settings) -> tu
     with torch.inference_mode():
         shown = [torch.from_numpy(picture).float()[None] / 255 for picture in pictures]
         config = replace(TRAINING, **settings)
-        done = training.train(studio.model, studio.clip, studio.vae, Sounds(feature[None]), [shown], config)
+        done = training.train(studio.model, studio.clip, studio.vae, feature[None], [shown], config)
     return done.token, time.monotonic() - started
 
 

@@ -58,7 +58,7 @@ def train(config: AutoencoderConfig, out: Path) -> Path:
     """Train or go on; returns the file of the averaged weights."""
     run = Run(out, "autoencoder", config)
     torch.manual_seed(config.seed)
-    model = Autoencoder()
+    model = Autoencoder.fresh()
     average = Average(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     state, step = run.load(), 0

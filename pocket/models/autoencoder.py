@@ -21,8 +21,6 @@ class Residual(nn.Module):
         self.norm = operations.GroupNorm(8, width)
         self.conv1 = operations.Conv2d(width, width, 3, padding=1)
         self.conv2 = operations.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
@@ -71,3 +69,13 @@ class Autoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.decoder(latents * SCALE)
+
+    @classmethod
+    def fresh(cls) -> Autoencoder:
+        """An untrained autoencoder: each residual part begins as the identity."""
+        model = cls()
+        for part in model.modules():
+            if isinstance(part, Residual):
+                nn.init.zeros_(part.conv2.weight)
+                nn.init.zeros_(part.conv2.bias)
+        return model

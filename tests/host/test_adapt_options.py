@@ -8,7 +8,6 @@ from aai_pack.aai_models.adapt.config import PRESETS, from_preset
 from aai_pack.aai_models.errors import TokenError, TrainingError
 from aai_pack.nodes import adapt
 from aai_pack.nodes.host.adapt import bridge, plan, references, training
-from aai_pack.nodes.host.adapt.plan import Sounds
 from aai_pack.nodes.host.base.types import AudioFeature
 from aai_pack.nodes.host.base.vocabulary import vocabulary_rows, word_rows
 from aai_pack.tests.host import micro
@@ -37,7 +36,7 @@ def train(models, preset="as_set", sounds=1, groups=None, masks=(), **changes):
     features = torch.stack([micro.sound(seed) for seed in range(sounds)])
     with torch.inference_mode():
         groups = groups or [micro.pictures(seed=seed) for seed in range(sounds)]
-        sounds = Sounds(features, tuple(5.0 + n for n in range(sounds)))
+        sounds = AudioFeature(features, norms=tuple(5.0 + n for n in range(sounds)))
         return training.train(*models, sounds, groups, from_preset(preset, **own), masks=list(masks))
 
 

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from aai_pack.aai_models.align import __main__ as command_line
 from aai_pack.aai_models.align.centre import MIN_SOUNDS, mean_feature, read_centre, write_centre
 from aai_pack.aai_models.align.convert import convert
-from aai_pack.aai_models.errors import CheckpointError, TrainingError
+from aai_pack.aai_models.errors import CheckpointError
 from aai_pack.devtools.stand_in import write_cavt
-from aai_pack.nodes import adapt
 from aai_pack.nodes.host.base.types import AudioFeature
 from aai_pack.nodes.host.hear import encoders
 from safetensors.torch import load_file
@@ -88,16 +87,16 @@ def test_bad_input(tmp_path, encoder):
 class TestGathering:
     def test_sounds_of_several_wires(self):
         one = AudioFeature(torch.ones(2, 4), "a", (0.0, 0.0), (3.0, 4.0), torch.ones(4))
-        two = AudioFeature(torch.ones(1, 4), "b", (0.0,), (5.0,))
-        sounds = adapt.gather_sounds([one, two])
-        assert sounds.vectors.shape == (3, 4) and sounds.norms == (3.0, 4.0, 5.0)
-        assert [centre is None for centre in sounds.centres] == [False, False, True]
+        two = AudioFeature(torch.ones(1, 4), "a", (-9.0,), (5.0,), torch.ones(4))
+        sounds = AudioFeature.joined([one, two])
+        assert sounds.vectors.shape == (3, 4) and sounds.norms == (3.0, 4.0, 5.0) and sounds.lufs == (0.0, 0.0, -9.0)
+        assert torch.equal(sounds.centre, one.centre) and sounds.encoder == "a"
 
     def test_sizes_are_known_of_all_or_of_none(self):
-        features = [AudioFeature(torch.ones(1, 4), "a", (0.0,), (3.0,)), AudioFeature(torch.ones(1, 4), "b", (0.0,))]
-        assert adapt.gather_sounds(features).norms == ()
+        features = [AudioFeature(torch.ones(1, 4), "a", (0.0,), (3.0,)), AudioFeature(torch.ones(1, 4), "a", (0.0,))]
+        assert AudioFeature.joined(features).norms == ()
 
     def test_sounds_of_two_encoders(self):
-        features = [AudioFeature(torch.ones(1, width), "a", (0.0,)) for width in (4, 6)]
-        with pytest.raises(TrainingError, match="features of 4 and 6 values"):
-            adapt.gather_sounds(features)
+        features = [AudioFeature(torch.ones(1, 4), name, (0.0,)) for name in ("b", "a")]
+        with pytest.raises(TokenError, match="heard by a and by b"):
+            AudioFeature.joined(features)

@@ -13,7 +13,7 @@ from aai_pack.aai_models.adapt.start import initial_token
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.errors import TokenError, TrainingError
 from aai_pack.nodes.host.adapt import bridge, training
-from aai_pack.nodes.host.adapt.autograd import frozen_aliases, gradients
+from aai_pack.nodes.host.adapt.frozen import frozen
 from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 from aai_pack.nodes.host.base import prompt_words
 from aai_pack.nodes.host.base.vocabulary import vocabulary_rows, word_statistics
@@ -80,22 +80,18 @@ def test_the_sound_keeps_its_geometry_in_wider_text_encoders(models, family):
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_gradients_agree_with_finite_differences(models, prediction):
     model, clip = predicting(models[0], prediction), models[1]
-    with gradients():
-        diffusion = training._plain_clone(model)
-        training._load(diffusion, clip, torch.zeros(1, 4, 8, 8), SMALL)
-        with training._prepared(diffusion, clip), frozen_aliases(diffusion.model, clip.cond_stage_model):
-            loss = DiffusionLoss(diffusion, clip)
-            generator = torch.Generator().manual_seed(3)
-            latents, noise = torch.randn(2, 2, 4, 8, 8, generator=generator)
-            sigmas = diffusion.model.model_sampling.sigmas[[200, 700]].detach().clone().float()
-            sample = NoisySample(latents, noise, sigmas, prompt="a photo of <A*>")
-            vectors = initial_token(micro.sound(), word_statistics(clip), SMALL).vectors
-            vectors = {key: rows.requires_grad_(True) for key, rows in vectors.items()}
-            found = torch.autograd.grad(loss(vectors, sample), list(vectors.values()))
-            for key, gradient in zip(vectors, found, strict=True):
-                assert _slope(loss, vectors, sample, key, gradient / gradient.norm()) == pytest.approx(
-                    float(gradient.norm()), rel=1e-2
-                ), key
+    with frozen(model, clip) as whole:
+        loss = DiffusionLoss(whole)
+        generator = torch.Generator().manual_seed(3)
+        latents, noise = torch.randn(2, 2, 4, 8, 8, generator=generator)
+        sigmas = whole.diffusion.model.model_sampling.sigmas[[200, 700]].detach().clone().float()
+        sample = NoisySample(latents, noise, sigmas, prompt="a photo of <A*>")
+        vectors = initial_token(micro.sound(), word_statistics(clip), SMALL).vectors
+        vectors = {key: rows.requires_grad_(True) for key, rows in vectors.items()}
+        found = torch.autograd.grad(loss(vectors, sample), list(vectors.values()))
+        for key, gradient in zip(vectors, found, strict=True):
+            slope = _slope(loss, vectors, sample, key, gradient / gradient.norm())
+            assert slope == pytest.approx(float(gradient.norm()), rel=1e-2), key
 
 
 @torch.no_grad()
@@ -109,12 +105,10 @@ def _slope(loss, vectors, sample, key: str, direction, step: float = 1e-2) -> fl
 def test_the_target_is_what_the_model_predicts(models, prediction):
     """A model that knew x_0 would have no loss; one that answers with noise has the loss of that answer."""
     model, clip = predicting(models[0], prediction), models[1]
-    with gradients(), torch.no_grad():
-        diffusion = training._plain_clone(model)
-        training._load(diffusion, clip, torch.zeros(1, 4, 8, 8), SMALL)
-        loss = DiffusionLoss(diffusion, clip)
+    with frozen(model, clip) as whole, torch.no_grad():
+        loss = DiffusionLoss(whole)
         latents, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
-        sigmas = diffusion.model.model_sampling.sigmas[[600]].detach().clone().float()
+        sigmas = whole.diffusion.model.model_sampling.sigmas[[600]].detach().clone().float()
         sample = NoisySample(latents, noise, sigmas, prompt="a <A*>")
         loss.denoise = lambda vectors, prompt, noisy, sigmas: latents
         assert float(loss({}, sample)) == pytest.approx(0.0, abs=1e-6)
@@ -132,8 +126,8 @@ def test_other_predictions_train(models, prediction):
 
 def test_the_order_of_a_batch_does_not_matter(models):
     model, clip, _ = models
-    with gradients(), training._prepared(model, clip), frozen_aliases(model.model, clip.cond_stage_model):
-        loss = DiffusionLoss(model, clip)
+    with frozen(model, clip) as whole:
+        loss = DiffusionLoss(whole)
         latents, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(4))
         sigmas = model.model.model_sampling.sigmas[[100, 500, 900]].detach().clone()
         vectors = initial_token(micro.sound(), word_statistics(clip), SMALL).vectors

@@ -12,7 +12,7 @@ from aai_pack.aai_models.adapt.objective import NoisySample
 from aai_pack.aai_models.adapt.start import initial_token
 from aai_pack.aai_models.errors import TrainingError
 from aai_pack.nodes.host.adapt import references, training
-from aai_pack.nodes.host.adapt.autograd import frozen_aliases, gradients
+from aai_pack.nodes.host.adapt.frozen import frozen
 from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 from aai_pack.nodes.host.base.vocabulary import word_statistics
 from aai_pack.tests.host import micro
@@ -52,8 +52,8 @@ def state_of(models):
 
 def test_gradient_agrees_with_finite_differences(models):
     model, clip, _ = models
-    prepared, loss = training._prepared(model, clip), DiffusionLoss(model, clip)
-    with gradients(), prepared, frozen_aliases(model.model, clip.cond_stage_model):
+    with frozen(model, clip) as whole:
+        loss = DiffusionLoss(whole)
         generator = torch.Generator().manual_seed(3)
         latents, noise = torch.randn(2, 1, 4, 8, 8, generator=generator)
         sigmas = model.model.model_sampling.sigmas[500:501].detach().clone()

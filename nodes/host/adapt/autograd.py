@@ -1,14 +1,17 @@
 """Gradients through models that the host loaded for inference, leaving everything as it was.
 
-ComfyUI runs nodes in `torch.inference_mode`, so that loaded weights are inference tensors, which autograd cannot save
-for backward. Here they are aliased by ordinary tensors on the same storage: no copy, and the originals, flags included,
-are put back on every way out.
+ComfyUI loads and runs models in `torch.inference_mode`, so that their weights are tensors which autograd cannot save for
+backward; a weight that was moved later does not even say so. Here every weight is aliased by an ordinary tensor on the same
+storage: no copy, and the originals, flags included, are put back on every way out.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
+from types import MethodType
 
+import comfy.clip_model
 import comfy.ldm.modules.attention as attention
 import comfy.model_management as mm
 import torch
@@ -22,8 +25,7 @@ def gradients():
     if before is not None:
         mm.in_training = True
     try:
-        # In-place additions of the text encoders would otherwise invalidate what backward needs.
-        with torch.inference_mode(False), torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():
+        with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         if before is not None:
@@ -31,33 +33,67 @@ def gradients():
 
 
 @contextlib.contextmanager
-def frozen_aliases(*modules: nn.Module):
-    """Swap the inference tensors of `modules` for ordinary frozen aliases; call inside `gradients()`."""
+def frozen_aliases(*modules: nn.Module, dtype: torch.dtype | None = None):
+    """Swap the tensors of `modules` for ordinary frozen aliases; call inside `gradients()`.
+
+    `dtype`: the layers' floating-point weights of another type are copied to it, once in place of at every use; tables of
+    words, of which a prompt takes a few rows, are not.
+    """
     swapped: list[tuple[dict, str, Tensor]] = []
     try:
-        for root in modules:
-            for module in root.modules():
-                for table in (module._parameters, module._buffers):
-                    for name, tensor in list(table.items()):
-                        if tensor is None or not _needs_alias(tensor):
-                            continue
-                        swapped.append((table, name, tensor))
-                        table[name] = _alias(tensor)
+        for module in {m: None for root in modules for m in root.modules()}:
+            copied = None if isinstance(module, nn.Embedding) else dtype
+            for table in (module._parameters, module._buffers):
+                for name, tensor in list(table.items()):
+                    # Quantised tensor subclasses give fresh ordinary tensors when they are used.
+                    if tensor is None or type(tensor) not in (Tensor, nn.Parameter):
+                        continue
+                    swapped.append((table, name, tensor))
+                    table[name] = _alias(tensor, copied)
         yield
     finally:
         for table, name, tensor in swapped:
             table[name] = tensor
 
 
-def _needs_alias(tensor: Tensor) -> bool:
-    # Quantised tensor subclasses give fresh ordinary tensors when they are used.
-    return type(tensor) in (Tensor, nn.Parameter) and (tensor.is_inference() or tensor.requires_grad)
-
-
-def _alias(tensor: Tensor) -> Tensor:
+def _alias(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    # Never asked whether it needs one: a weight that was moved outside of inference mode looks ordinary and is not.
     alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+    if dtype is not None and alias.is_floating_point():
+        alias = alias.to(dtype)
     return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
+
+
+@contextlib.contextmanager
+def out_of_place(encoder: nn.Module):
+    """Let the layers of a text encoder add without overwriting what backward needs; puts them back at the end.
+
+    Encoders whose layers are of another kind run, as a whole, under PyTorch's own and slower guard.
+    """
+    layers = [module for module in encoder.modules() if isinstance(module, comfy.clip_model.CLIPLayer)]
+    if not layers or not all(_is_known(layer) for layer in layers):
+        with torch.autograd.graph.allow_mutation_on_saved_tensors():
+            yield
+        return
+    try:
+        for layer in layers:
+            layer.forward = MethodType(_forward, layer)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
+def _is_known(layer: nn.Module) -> bool:
+    given = list(inspect.signature(type(layer).forward).parameters)
+    return "forward" not in vars(layer) and given == ["self", "x", "mask", "optimized_attention"]
+
+
+def _forward(layer, x: Tensor, mask: Tensor | None = None, optimized_attention=None) -> Tensor:
+    """The host's `CLIPLayer.forward`, (B, T, width) -> the same, with sums in memory of their own."""
+    x = x + layer.self_attn(layer.layer_norm1(x), mask, optimized_attention)
+    return x + layer.mlp(layer.layer_norm2(x))
 
 
 def pytorch_attention(_function, *args, **kwargs):

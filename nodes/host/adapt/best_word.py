@@ -14,7 +14,6 @@ from ....aai_models.adapt.objective import Draw, NoisySample
 from ....aai_models.adapt.start import at_word
 from ....aai_models.adapt.token import AudioToken
 from ..base.vocabulary import word_rows
-from . import memory
 from .loss import DiffusionLoss
 
 
@@ -41,13 +40,7 @@ def at_best_word(
     def surprise(word: str, sample: NoisySample) -> float:
         return float(loss(vectors[word], sample))
 
-    try:
-        found = choose(words, surprise, samples, on_look)
-    except Exception as error:
-        if not memory.is_out_of_memory(error):
-            raise
-        free = mm.get_free_memory(clip.patcher.load_device)
-        raise memory.too_little_memory(f"A look at {config.resolution} px needs more", free) from None
+    found = choose(words, surprise, samples, on_look)
     best = found[0][0]
     told = ", ".join(f"{word} {value:.3f}" for word, value in found)
     adapters = begun[best].adapters

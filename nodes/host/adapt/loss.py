@@ -8,6 +8,7 @@ from itertools import pairwise
 import comfy.model_sampling
 import latent_preview
 import torch
+import torch.utils.checkpoint
 from PIL import Image
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from ....aai_models.adapt.objective import NoisySample, diffusion_loss
 from ....aai_models.inject.words import replace_words
 from ..base.prompt_words import spell, with_words
 from .autograd import pytorch_attention
+from .frozen import FrozenModels
 
 GUIDANCE = 5.0
 REMEMBERED = 32  # encoded prompts, as many as there are neutral sentences
@@ -23,19 +25,14 @@ REMEMBERED = 32  # encoded prompts, as many as there are neutral sentences
 class DiffusionLoss:
     """Eq. 6 on the host's models: vectors of A* and a noisy sample in, a scalar with gradients out."""
 
-    def __init__(self, diffusion, clip):
-        self._model, self._clip = diffusion.model, clip
-        self._device = diffusion.load_device
+    def __init__(self, models: FrozenModels):
+        self.models, diffusion = models, models.diffusion
+        self._model, self._device = diffusion.model, models.device
         sampling = self._model.model_sampling
         self._flow = isinstance(sampling, comfy.model_sampling.CONST)
         self._options = {**diffusion.model_options.get("transformer_options", {})}
         self._options["optimized_attention_override"] = pytorch_attention
         self._known: list[tuple[list[Tensor], str, tuple[Tensor, Tensor | None]]] = []  # rows, prompt, what they gave
-
-    @property
-    def modules(self) -> tuple[torch.nn.Module, ...]:
-        """The models that take part."""
-        return self._model, self._clip.cond_stage_model
 
     def __call__(self, vectors: dict[str, Tensor], sample: NoisySample) -> Tensor:
         names = ("latents", "noise", "sigmas", "mask")
@@ -67,9 +64,21 @@ class DiffusionLoss:
         return self._known[-1][2]
 
     def _encode(self, vectors: dict[str, Tensor], prompt: str) -> tuple[Tensor, Tensor | None]:
-        tokens = with_words(self._clip, {1: vectors}).tokenize(replace_words(prompt, spell))
-        # Not clip.encode_from_tokens: that would load the text encoder anew in each step and may evict the UNet.
-        return self._clip.cond_stage_model.encode_token_weights(tokens)[:2]
+        def encode(*rows: Tensor) -> tuple[Tensor, Tensor | None]:
+            self.models.text_ready()
+            table = dict(zip(vectors, rows, strict=True))
+            tokens = with_words(self.models.clip, {1: table}).tokenize(replace_words(prompt, spell))
+            # Not clip.encode_from_tokens: that would load the text encoder anew in each step and may evict the UNet.
+            return self.models.encoder.encode_token_weights(tokens)[:2]
+
+        if not self.models.releases_text:
+            return encode(*vectors.values())
+        # As a whole it is computed again on the way back: nothing of it stays while the diffusion model works.
+        found = torch.utils.checkpoint.checkpoint(
+            encode, *vectors.values(), use_reentrant=False, preserve_rng_state=False
+        )
+        self.models.text_released()
+        return found
 
     def _conditions(self, cond: Tensor, pooled: Tensor | None, noisy: Tensor) -> dict:
         height, width = noisy.shape[-2:]

@@ -1,136 +1,113 @@
-"""Room for gradients: how much memory a step takes, and how a step takes less.
+"""The memory of a training step: three ways to compute it, each slower and smaller than the one before.
 
-The step is run once on tensors without content (PyTorch's fake tensors), which costs a second and no memory, and what
-autograd keeps for the way back is counted.
+    plain      everything that backward needs is kept
+    recompute  each block keeps its input alone and is computed again on the way back (a third more time)
+    release    as recompute, and the text encoders leave the device while the diffusion model works (their way there and
+               back twice a step: SDXL's take 1.6 GB)
+
+A rough estimate chooses the first; a step that runs out of memory is done once more in the next.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+import comfy.clip_model
 import comfy.model_management as mm
-import torch
 import torch.utils.checkpoint
-from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ....aai_models.adapt.objective import NoisySample
 from ....aai_models.errors import TrainingError
-from .loss import DiffusionLoss
+
+if TYPE_CHECKING:
+    from .frozen import FrozenModels
 
 log = logging.getLogger(__name__)
 GIGABYTE = 2**30
-FALLBACK = 10  # saved activations over the host's own estimate for sampling, measured on SD1.5 at 512 px
-PLENTY = 4  # times the rough estimate, which makes measuring needless
-RESERVE = 0.9  # share of the free memory that a step may take
+PLAIN = 10  # what a step keeps over the host's own estimate for sampling, measured on SD1.5 at 512 px
+RECOMPUTED = 3  # the same where blocks are computed again
+WAYS = ("plain", "recompute", "release")
+BLOCKS = (ResBlock, BasicTransformerBlock, comfy.clip_model.CLIPLayer)  # none inside another
 
 
-@dataclass(frozen=True)
-class Need:
-    """Bytes that a step takes beyond the weights."""
+class StepMemory:
+    """How steps are computed now. Use as a context manager; `less` goes on to the next way."""
 
-    plain: int
-    checkpointed: int  # when each block is computed again on the way back
+    def __init__(self, models: FrozenModels, way: str, what: str):
+        self._models, self._what = models, what
+        self._first = WAYS.index(way)
+        self._way, self._is_guarded = 0, False
+        self._stack = contextlib.ExitStack()
 
+    @property
+    def way(self) -> str:
+        return WAYS[self._way]
 
-@dataclass
-class _Count:
-    """What autograd keeps, by the block that made it; the same storage counts once."""
+    def __enter__(self) -> StepMemory:
+        while self._way < self._first:
+            self.less()
+        return self
 
-    known: dict[int, object]  # storages of the weights, and those counted; held, so that no address comes twice
-    shapes: set[tuple[int, ...]]  # of the weights: convolutions get images of their own
-    blocks: dict[int, int] = field(default_factory=dict)
-    inputs: dict[int, int] = field(default_factory=dict)  # of the blocks, by storage
-    held: list = field(default_factory=list)
-    outside: int = 0
-    current: int | None = None
+    def __exit__(self, *reason) -> None:
+        self._stack.close()
 
-    def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        weight = tensor.grad_fn is None and tuple(tensor.shape) in self.shapes
-        if storage._cdata not in self.known and not weight:
-            self.known[storage._cdata] = storage
-            if self.current is None:
-                self.outside += storage.nbytes()
+    def less(self) -> None:
+        """Compute from now on in the next way; raises `TrainingError` after the last."""
+        if self.way == WAYS[-1]:
+            raise too_little_memory(self._what, mm.get_free_memory(self._models.device))
+        self._way += 1
+        log.info("A step of %s is computed in the way %s.", self._what, self.way)
+        if self.way == "recompute":
+            self._models.text_closed()
+            self._models.is_thrifty = True
+            self._models.text_ready()
+            self._stack.enter_context(recomputed(self._models.network))
+        self._models.releases_text = self.way == "release"
+        mm.soft_empty_cache()
+
+    def fitted(self, run: Callable, before_again: Callable = lambda: None):
+        """`run()`; again, in the next way, each time that memory does not suffice for it."""
+        while True:
+            try:
+                return run()
+            except Exception as error:
+                overwrites = "modified by an inplace operation" in str(error) and not self._is_guarded
+                if not overwrites and not is_out_of_memory(error):
+                    raise
+            # Only here has the error let go of the step's tensors.
+            before_again()
+            if overwrites:
+                self._guard()
             else:
-                self.blocks[self.current] = self.blocks.get(self.current, 0) + storage.nbytes()
-        return tensor
+                self.less()
 
-    def enter(self, module: nn.Module, args) -> None:
-        self.current = id(module)
-        storages = [a.untyped_storage() for a in args if isinstance(a, Tensor)]
-        self.held += storages
-        self.inputs |= {storage._cdata: storage.nbytes() for storage in storages}
-
-    def leave(self, module: nn.Module, args, output) -> None:
-        self.current = None
+    def _guard(self) -> None:
+        """Let patches of other packs overwrite what backward needs, at the price of a copy and of time."""
+        self._is_guarded = True
+        log.info("Something connected to the model overwrites what it computed; training guards against it.")
+        self._stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
 
 
-def blocks(network: nn.Module) -> list[nn.Module]:
-    """The residual and attention blocks of a UNet, none inside another."""
-    return [module for module in network.modules() if isinstance(module, (ResBlock, SpatialTransformer))]
+def first_way(diffusion, shape: list[int], low_memory: bool) -> str:
+    """The way to begin with, by what the host estimates and what is free; latents of a step have `shape`."""
+    rough, free = diffusion.memory_required(shape), mm.get_free_memory(diffusion.load_device)
+    if rough * PLAIN <= free and not low_memory:
+        return "plain"
+    return "recompute" if rough * RECOMPUTED <= free or low_memory else "release"
 
 
-def needs(diffusion, loss: DiffusionLoss, vectors: dict[str, Tensor], sample: NoisySample) -> Need:
-    """What one evaluation of the loss takes; call where gradients are on and the weights are ordinary tensors."""
-    spare = int(diffusion.memory_required(list(sample.latents.shape)))
-    handles, network = [], diffusion.model.diffusion_model
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            # Kept while it lasts: the mode forgets a weight's image, and makes another, once nobody holds it.
-            images = [mode.from_tensor(t) for m in loss.modules for t in (*m.parameters(), *m.buffers())]
-            shapes = {tuple(image.shape) for image in images if image.ndim > 1}
-            count = _Count({image.untyped_storage()._cdata: image for image in images}, shapes)
-            for module in blocks(network):
-                handles.append(module.register_forward_pre_hook(count.enter))
-                handles.append(module.register_forward_hook(count.leave, always_call=True))
-            leaves = {key: torch.empty(v.shape, requires_grad=True) for key, v in vectors.items()}
-            with torch.autograd.graph.saved_tensors_hooks(count.pack, lambda tensor: tensor):
-                loss(leaves, sample)
-    except mm.InterruptProcessingException:
-        raise
-    except Exception as error:  # a patch of another pack may look into the tensors
-        log.info("The memory of a step is estimated roughly (%s: %s).", type(error).__name__, error)
-        return Need(FALLBACK * spare, FALLBACK * spare // 3)
-    finally:
-        for handle in handles:
-            handle.remove()
-    inside = sum(count.blocks.values())
-    again = sum(count.inputs.values()) + max(count.blocks.values(), default=0)
-    return Need(count.outside + inside + spare, count.outside + min(again, inside) + spare)
-
-
-def plenty(diffusion, sample: NoisySample, device) -> bool:
-    """Whether so much memory is free that a step need not be measured."""
-    rough = FALLBACK * diffusion.memory_required(list(sample.latents.shape))
-    return PLENTY * rough < mm.get_free_memory(device)
-
-
-def choose(need: Need, device, what: str) -> bool:
-    """Whether blocks must be computed again on the way back; raises `TrainingError` where even that is too much.
-
-    `what` names the step, for the person.
-    """
-    free = mm.get_free_memory(device)
-    log.info("A step of %s takes about %.1f GB of %.1f GB.", what, need.plain / GIGABYTE, free / GIGABYTE)
-    if need.plain <= RESERVE * free:
-        return False
-    if need.checkpointed <= RESERVE * free:
-        log.info("Blocks are computed again on the way back, which takes %.1f GB.", need.checkpointed / GIGABYTE)
-        return True
-    raise too_little_memory(f"A step of {what} takes about {need.checkpointed / GIGABYTE:.1f} GB", free)
-
-
-def too_little_memory(found: str, free: float) -> TrainingError:
+def too_little_memory(what: str, free: float) -> TrainingError:
     """The sentence in place of an out-of-memory error."""
     return TrainingError(
-        f"{found}, and {free / GIGABYTE:.1f} GB are free beside the models",
-        "It must fit as a whole",
-        "Lower `batch_size` (and raise `accumulation` in its place) or `resolution`, or close other programs",
+        f"{what} needs more memory than the {free / GIGABYTE:.1f} GB that are free beside the model",
+        "It must fit, also with each block computed again",
+        "Lower `batch_size` (and raise `accumulation` in its place) or `resolution`, or close other programs; the training "
+        "then goes on if only memory was short",
     )
 
 
@@ -142,26 +119,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "allocate memory" in text)
 
 
+def blocks(*networks: nn.Module) -> list[nn.Module]:
+    """The residual and transformer blocks of UNets, and the layers of text encoders."""
+    return [module for network in networks for module in network.modules() if isinstance(module, BLOCKS)]
+
+
 @contextlib.contextmanager
-def recomputed(network: nn.Module):
+def recomputed(*networks: nn.Module):
     """Compute each block again on the way back in place of keeping what it made; the same gradients for less memory."""
     changed: list[tuple[nn.Module, object]] = []
     try:
-        for module in blocks(network):
+        for module in blocks(*networks):
             changed.append((module, module.__dict__.get("forward")))
             module.forward = _recomputed(module.forward)
         yield
     finally:
         for module, before in changed:
             if before is None:
-                del module.forward
+                module.__dict__.pop("forward", None)
             else:
                 module.forward = before
 
 
 def _recomputed(forward):
     def run(*args, **kwargs):
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or not any(t.requires_grad for t in _tensors(args, kwargs)):
             return forward(*args, **kwargs)
         # The host writes the number of the block that runs into these; the way back needs them as they were.
         kept = {name: dict(value) if isinstance(value, dict) else value for name, value in kwargs.items()}
@@ -171,3 +153,7 @@ def _recomputed(forward):
         )
 
     return run
+
+
+def _tensors(args: tuple, kwargs: dict) -> list[Tensor]:
+    return [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]

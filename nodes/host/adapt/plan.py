@@ -13,24 +13,10 @@ from ....aai_models.adapt.config import AdaptConfig
 from ....aai_models.adapt.start import WordStatistics, initial_token
 from ....aai_models.adapt.token import AudioToken
 from ..base.digest import patched_digest, weights_digest
+from ..base.types import AudioFeature
 from ..base.vocabulary import word_rows, word_statistics
 from .bridge import bridge_of, can_bridge, origin, require_bridge
 from .references import Groups, pictures_digest
-
-
-@dataclass(frozen=True)
-class Sounds:
-    """The sounds of one training, K of them."""
-
-    vectors: Tensor  # (K, D), unit norm
-    norms: tuple[float, ...] = ()  # before they were normalised, where known
-    centres: tuple[Tensor | None, ...] = ()  # mean unit feature of the encoder of each, where known
-
-    def norm(self, index: int) -> float | None:
-        return self.norms[index] if index < len(self.norms) else None
-
-    def centre(self, index: int) -> Tensor | None:
-        return self.centres[index] if index < len(self.centres) else None
 
 
 @dataclass(frozen=True)
@@ -44,7 +30,9 @@ class Plan:
     inputs: dict[str, str]  # what decides the outcome
 
 
-def plan(model, clip, vae, vision, sounds: Sounds, groups: Groups, masks: list[Tensor], config: AdaptConfig) -> Plan:
+def plan(
+    model, clip, vae, vision, sounds: AudioFeature, groups: Groups, masks: list[Tensor], config: AdaptConfig
+) -> Plan:
     """The plan of a training. Loads nothing but, where the bridge of this CLIP is not kept yet, the CLIP.
 
     Raises `TrainingError` and `TokenError` for what cannot be trained.
@@ -54,7 +42,7 @@ def plan(model, clip, vae, vision, sounds: Sounds, groups: Groups, masks: list[T
     bridge = _bridge(clip, sounds, config)
     starts = []
     for index, sound in enumerate(sounds.vectors):
-        directions = bridge.carry(sound, sounds.centre(index)) if bridge else None
+        directions = bridge.carry(sound, sounds.centre) if bridge else None
         token = initial_token(sound, words, config, directions, rows, sounds.norm(index))
         starts.append(replace(token, metadata=origin(bridge, 0)) if bridge else token)
     sampling = model.get_model_object("model_sampling")
@@ -69,7 +57,7 @@ def plan(model, clip, vae, vision, sounds: Sounds, groups: Groups, masks: list[T
     return Plan(tuple(starts), words, bridge, sigmas, inputs)
 
 
-def _bridge(clip, sounds: Sounds, config: AdaptConfig) -> Bridge | None:
+def _bridge(clip, sounds: AudioFeature, config: AdaptConfig) -> Bridge | None:
     width = sounds.vectors.shape[-1]
     if config.bridge == "none" or (config.bridge == "auto" and not can_bridge(clip, width)):
         return None

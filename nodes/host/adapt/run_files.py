@@ -1,4 +1,4 @@
-"""Keeps what a training has reached: its checkpoint while it runs, its result, its best token where it has no end."""
+"""The files of a training: its checkpoint while it runs, its result, its best token where it has no end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 RUN_NAME = re.compile(r"[0-9a-f]{24}")
 
 
-class Keeper:
+class RunFiles:
     """The files of one run, under the name that its inputs give it."""
 
     def __init__(self, inputs: dict[str, str], resume_from: str = ""):

@@ -14,7 +14,7 @@ from ....aai_models.adapt.warm import spherical_distance, warm_start
 from ....aai_models.errors import TrainingError
 from ....aai_models.inject.words import replace_words
 from ..base.prompt_words import spell, sub_tokenizers, with_words
-from .autograd import frozen_aliases, gradients
+from .frozen import frozen_text
 
 PLAUSIBLE = (1e-4, 0.5)  # spread of the values of a projection that was loaded
 
@@ -46,30 +46,25 @@ def warmed(clip, images: Tensor, start: AudioToken, config: AdaptConfig) -> tupl
     """
     names = _encoders_of_width(clip, images.shape[-1])
     norms = {key: max(float(start.vectors[key].norm(dim=-1).mean()), 1e-3) for key in names}
-    mm.load_models_gpu([clip.patcher], force_full_load=True)
-    encoder, bar = clip.cond_stage_model, comfy.utils.ProgressBar(1)
-    encoder.reset_clip_options()
-    encoder.set_clip_options({"projected_pooled": True, "execution_device": clip.patcher.load_device})
+    bar = comfy.utils.ProgressBar(1)
 
     def on_step(done: int, total: int) -> None:
         bar.update_absolute(done, total)
         mm.throw_exception_if_processing_interrupted()
 
-    try:
-        with gradients(), frozen_aliases(encoder):
-            ordinary = images.clone()
+    with frozen_text(clip, projected_pooled=True) as whole:
+        ordinary = images.clone()
 
-            def distance(vectors: dict[str, Tensor], prompt: str) -> Tensor:
-                tokens = with_words(clip, {1: vectors}).tokenize(replace_words(prompt, spell))
-                total = 0.0
-                for name in names.values():
-                    pooled = getattr(encoder, name).encode_token_weights(tokens[name.removeprefix("clip_")])[1]
-                    total = total + spherical_distance(pooled[0].float().cpu(), ordinary)
-                return total
+        def distance(vectors: dict[str, Tensor], prompt: str) -> Tensor:
+            tokens = with_words(whole, {1: vectors}).tokenize(replace_words(prompt, spell))
+            total = 0.0
+            for name in names.values():
+                tower = getattr(whole.cond_stage_model, name)
+                pooled = tower.encode_token_weights(tokens[name.removeprefix("clip_")])[1]
+                total = total + spherical_distance(pooled[0].float().cpu(), ordinary)
+            return total
 
-            return warm_start(start, norms, distance, training_prompts(config), config.seed, on_step)
-    finally:
-        encoder.reset_clip_options()
+        return warm_start(start, norms, distance, training_prompts(config), config.seed, on_step)
 
 
 def _encoders_of_width(clip, width: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -20,10 +21,33 @@ class AudioFeature:
     """What an encoder hears in a batch of sounds."""
 
     vectors: Tensor  # (B, D), unit norm, float32, CPU
-    encoder: str  # the encoder's file name
-    lufs: tuple[float, ...]  # integrated loudness of each sound
+    encoder: str = ""  # the encoder's file name
+    lufs: tuple[float, ...] = ()  # integrated loudness of each sound
     norms: tuple[float, ...] = ()  # of each feature before it was normalised, where the encoder tells
     centre: Tensor | None = None  # mean unit feature of many sounds, (D,), where the encoder's file has it
+
+    def norm(self, index: int) -> float | None:
+        """The norm of one sound's feature before it was normalised, where it is known."""
+        return self.norms[index] if index < len(self.norms) else None
+
+    @classmethod
+    def joined(cls, features: list[AudioFeature]) -> AudioFeature:
+        """The sounds of several features as one batch; raises `TokenError` if different encoders heard them."""
+        names = sorted({feature.encoder for feature in features})
+        if len(names) > 1:
+            raise TokenError(
+                f"The sounds were heard by {' and by '.join(names)}",
+                "Sounds that share a word come from one encoder",
+                "Encode them all with the same one",
+            )
+        known = all(feature.norms for feature in features)
+        return cls(
+            torch.cat([feature.vectors for feature in features]),
+            features[0].encoder,
+            tuple(level for feature in features for level in feature.lufs),
+            tuple(norm for feature in features for norm in feature.norms) if known else (),
+            features[0].centre,
+        )
 
 
 def expect(value, kind: type | tuple[type, ...], what: str, source: str):

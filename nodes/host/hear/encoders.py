@@ -19,16 +19,16 @@ from ....aai_models.audio.fbank import encoder_input, mean_of_windows
 from ....aai_models.errors import CheckpointError
 from ..base.model_files import read_tensors
 
+# Weights that are streamed where the host can; absent before that came.
+Streamed = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
 
 
 class HostedCAVT:
     """An encoder in ComfyUI's care. `patcher` is what the host loads, moves and counts."""
 
-    def __init__(self, model: CAVTMAE, name: str, path: str):
+    def __init__(self, model: CAVTMAE, name: str, path: str, patcher_class=comfy.model_patcher.ModelPatcher):
         device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
-        # Absent before dynamic weight loading came; the plain class serves both.
-        patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
         self.model, self.name, self.path = model, name, path
         self.centre = read_centre(path)
         self.patcher = patcher_class(model, load_device=device, offload_device=offload)
@@ -130,15 +130,24 @@ def load_any(path: str) -> HostedCAVT | HostedTransformers:
 
 def load(path: str) -> HostedCAVT:
     """Read a CAVT-MAE file and hand it to the host. Raises `CheckpointError` for anything else."""
+    hosted = _hosted(path, Streamed)
+    self_test(hosted.encode_audio)
+    return hosted
+
+
+def _hosted(path: str, patcher_class) -> HostedCAVT:
     name = os.path.basename(path)
     tensors = encoder_tensors(read_tensors(path, name, CheckpointError))
     dtype = mm.text_encoder_dtype(mm.text_encoder_device())
     # A file in fp32 keeps its precision where the host would not gain from less.
     if mm.text_encoder_device().type == "cpu":
         dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
-    model = CAVTMAE.from_state_dict(
-        tensors, operations=comfy.ops.manual_cast, dtype=dtype, device=mm.text_encoder_offload_device()
-    )
-    hosted = HostedCAVT(model, name, path)
-    self_test(hosted.encode_audio)
+    settings = {"operations": comfy.ops.manual_cast, "dtype": dtype, "device": mm.text_encoder_offload_device()}
+    hosted = HostedCAVT(CAVTMAE.from_state_dict(tensors, **settings), name, path, patcher_class)
+    hosted.patcher.cached_patcher_init = (_plain_patcher, (path,))
     return hosted
+
+
+def _plain_patcher(path: str, disable_dynamic: bool = False):
+    """The file once more in a patcher of its own, for a host that wants one that is not streamed, or on another device."""
+    return _hosted(path, comfy.model_patcher.ModelPatcher if disable_dynamic else Streamed).patcher

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import cache
 from typing import NamedTuple
 
 import comfy.model_management as mm
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from ....aai_models.align.cavt_mae import CAVTMAE, self_test
 from ....aai_models.errors import PocketError
+from ....aai_models.shapes import first_difference, shapes_of
 from ....pocket.models import autoencoder, hearing, text, unet, vocabulary, weights
 from ..base.pocket_menus import SHIPPED
 from ..hear.encoders import HostedCAVT
@@ -23,8 +26,9 @@ from . import saved
 from .vision import PocketVision
 
 CLIP_SETTINGS = {"num_hidden_layers": 1, "intermediate_size": text.INNER}
-# Absent before dynamic weight loading came; the plain class serves both.
-Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+TAESD_KEY = "taesd_decoder.1.weight"  # by which the host recognises its smallest VAE
+# The plain class: models of a few megabytes need not be streamed, and hooks, trainings and merges work on it at once.
+Patcher = comfy.model_patcher.ModelPatcher
 
 
 class Pocket(NamedTuple):
@@ -43,9 +47,17 @@ def load_pocket(name: str = SHIPPED) -> Pocket:
     Raises `PocketError`.
     """
     parts, about = weights.load()
-    if name == SHIPPED:
-        return build_pocket(parts, about)
-    return _build({**saved.read(name), "cavt": parts["cavt"]}, name)
+    shipped = name == SHIPPED
+    pocket = build_pocket(parts, about) if shipped else _build({**saved.read(name), "cavt": parts["cavt"]}, name)
+    for index, patcher in enumerate((pocket.model, pocket.clip.patcher, pocket.vae.patcher)):
+        patcher.cached_patcher_init = (_patchers, (name,), index)  # for a host that wants one more on another device
+    return pocket
+
+
+def _patchers(name: str, disable_dynamic: bool = False) -> list[Patcher]:
+    """New patchers of the models, as the host's own loaders give them."""
+    pocket = load_pocket(name)
+    return [pocket.model, pocket.clip.patcher, pocket.vae.patcher]
 
 
 def build_pocket(parts: dict[str, dict[str, Tensor]], about: dict) -> Pocket:
@@ -59,6 +71,20 @@ def _build(parts: dict[str, dict[str, Tensor]], source: str) -> Pocket:
     return Pocket(
         _model(config, parts["unet"], source), clip, _vae(parts["vae"], source), encoder, PocketVision(encoder)
     )
+
+
+@cache
+def _expected(part: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a part under the host's names."""
+    if part == "UNet":
+        return shapes_of(unet.UNet)
+    if part == "VAE":
+        return shapes_of(autoencoder.Autoencoder)
+    with torch.device("meta"):
+        tensors = text.TextEncoder(0).host_state_dict()
+    shapes = {f"text_model.{name}": tuple(tensor.shape) for name, tensor in tensors.items()}
+    shapes["text_model.embeddings.token_embedding.weight"] = (vocabulary.SIZE, text.WIDTH)
+    return {**shapes, "text_projection.weight": (text.WIDTH, text.WIDTH)}
 
 
 def _unet_config():
@@ -75,7 +101,7 @@ def _model(config, tensors: dict[str, Tensor], source: str):
     dtype = mm.unet_dtype(model_params=size, supported_dtypes=config.supported_inference_dtypes)
     config.set_inference_dtype(dtype, mm.unet_manual_cast(dtype, device, config.supported_inference_dtypes))
     network = config.get_model({}, "", device=offload)
-    _fill(network.diffusion_model, tensors, "UNet", source)
+    _fill(network.diffusion_model, tensors, "UNet", source, dtype)
     return Patcher(network, load_device=device, offload_device=offload)
 
 
@@ -89,15 +115,20 @@ def _hosted_text(tensors: dict[str, Tensor], tokens: list[int]) -> dict[str, Ten
 
 def _clip(config, tensors: dict[str, Tensor], source: str):
     target = config.clip_target({}) if config.clip_target.__code__.co_argcount > 1 else config.clip_target()
+    # Newer hosts stream text encoders, unless they are told otherwise.
+    plain = {"disable_dynamic": True} if "disable_dynamic" in inspect.signature(comfy.sd.CLIP).parameters else {}
     clip = comfy.sd.CLIP(
         target,
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
         tokenizer_data={},
         parameters=vocabulary.SIZE * text.WIDTH,
         model_options={"clip_l_model_config": CLIP_SETTINGS},
+        **plain,
     )
     encoder = clip.cond_stage_model.clip_l
-    _fill(encoder.transformer, {**tensors, "text_projection.weight": torch.eye(text.WIDTH)}, "text encoder", source)
+    dtype = next(iter(clip.cond_stage_model.dtypes))
+    tensors = {**tensors, "text_projection.weight": torch.eye(text.WIDTH)}
+    _fill(encoder.transformer, tensors, "text encoder", source, dtype)
     encoder.zero_out_masked = True  # the padding is empty, as in training
     encoder.projection_is_identity = True  # pictures are seen where the states themselves are
     return clip
@@ -105,9 +136,10 @@ def _clip(config, tensors: dict[str, Tensor], source: str):
 
 def _vae(tensors: dict[str, Tensor], source: str):
     # The host's constructor knows no model of ours; it makes its smallest one, which is then replaced.
-    vae = comfy.sd.VAE(sd=comfy.taesd.taesd.TAESD(latent_channels=autoencoder.CHANNELS).state_dict())
+    stand_in = comfy.taesd.taesd.TAESD(latent_channels=autoencoder.CHANNELS).state_dict()
+    vae = comfy.sd.VAE(sd={TAESD_KEY: torch.zeros(64, autoencoder.CHANNELS, 3, 3), **stand_in})
     network = autoencoder.Autoencoder(operations=comfy.ops.manual_cast)
-    _fill(network, tensors, "VAE", source)
+    _fill(network, tensors, "VAE", source, vae.vae_dtype)
     vae.first_stage_model = network.eval().to(vae.vae_dtype)
     vae.patcher = Patcher(
         vae.first_stage_model, load_device=vae.patcher.load_device, offload_device=vae.patcher.offload_device
@@ -118,25 +150,20 @@ def _vae(tensors: dict[str, Tensor], source: str):
 def _encoder(tensors: dict[str, Tensor]) -> HostedCAVT:
     settings = {"operations": comfy.ops.manual_cast, "dtype": torch.float32}
     model = CAVTMAE.from_state_dict(hearing.as_used(tensors), device=mm.text_encoder_offload_device(), **settings)
-    hosted = HostedCAVT(model, "pocket", str(weights.PATH))
+    hosted = HostedCAVT(model, "pocket", str(weights.PATH), Patcher)
     self_test(hosted.encode_audio)
     return hosted
 
 
-def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], what: str, source: str) -> None:
-    """Copy tensors into a module; raises `PocketError` unless each fits."""
-    own = module.state_dict()
-    wrong = sorted(
-        name
-        for name in own.keys() | tensors.keys()
-        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
-    )
+def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], what: str, source: str, dtype: torch.dtype) -> None:
+    """Give a module its tensors as `dtype`; raises `PocketError` unless each fits."""
+    wrong = first_difference(_expected(what), tensors)
     if wrong and source == SHIPPED:
         raise PocketError(
-            f"The pocket weights do not fit the {what}: the first tensor that differs is {wrong[0]}",
+            f"The pocket weights do not fit the {what}: the first tensor that differs is {wrong}",
             "The weights and the code belong to one version of the pack",
             "Install the pack again (git checkout -- pocket)",
         )
     if wrong:
-        raise saved.refused(f"{source} holds another {what}: the first tensor that differs is {wrong[0]}")
-    module.load_state_dict(tensors)
+        raise saved.refused(f"{source} holds another {what}: the first tensor that differs is {wrong}")
+    module.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()})

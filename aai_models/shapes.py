@@ -1,0 +1,27 @@
+"""Which tensors a model of a configuration has: its names and shapes, known without any memory for weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def shapes_of(build: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each tensor of the module that `build` makes; `build` runs on PyTorch's meta device.
+
+    The table belongs to the configuration, not to a module in use: a host may make layers that have no weights yet.
+    """
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+
+
+def first_difference(expected: dict[str, tuple[int, ...]], found: dict[str, Tensor]) -> str | None:
+    """The first name, in alphabetical order, that only one of both has or whose shapes differ; None where all fit."""
+    wrong = [
+        name
+        for name in expected.keys() | found.keys()
+        if name not in expected or name not in found or tuple(found[name].shape) != expected[name]
+    ]
+    return min(wrong, default=None)
