@@ -20,11 +20,32 @@ def _boot_comfyui(base: Path) -> None:
     sys.argv = before
 
 
+def _move_weights() -> None:
+    """Move each model's weights whenever the host loads it, as a GPU's host does; a test double, for this process alone.
+
+    What is moved is new storage under the same parameters, made in whichever mode the load runs.
+    """
+    import comfy.model_patcher
+
+    load = comfy.model_patcher.ModelPatcher.load
+
+    def load_and_move(self, *args, **kwargs):
+        result = load(self, *args, **kwargs)
+        if not getattr(self.model, "aai_was_moved", False):
+            self.model.aai_was_moved = True
+            for parameter in self.model.parameters():
+                parameter.data = parameter.data.clone()
+        return result
+
+    comfy.model_patcher.ModelPatcher.load = load_and_move
+
+
 def pytest_configure(config):
     from aai_pack.devtools.server import Workspace
 
     config.aai_process_workspace = Workspace()
     _boot_comfyui(config.aai_process_workspace.root)
+    _move_weights()
 
 
 def pytest_unconfigure(config):

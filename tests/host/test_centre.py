@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from aai_pack.aai_models.align import __main__ as command_line
 from aai_pack.aai_models.align.centre import MIN_SOUNDS, mean_feature, read_centre, write_centre
 from aai_pack.aai_models.align.convert import convert
-from aai_pack.aai_models.errors import CheckpointError
+from aai_pack.aai_models.errors import CheckpointError, TokenError
 from aai_pack.devtools.stand_in import write_cavt
 from aai_pack.nodes.host.base.types import AudioFeature
 from aai_pack.nodes.host.hear import encoders
