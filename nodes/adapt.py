@@ -87,7 +87,8 @@ class AAI_TrainAudioToken(io.ComfyNode):
                     min=0,
                     max=2**63 - 1,
                     control_after_generate=False,
-                    tooltip="The same seed, sound, pictures and settings give the same word.",
+                    tooltip="The same seed, sound, pictures and settings give the same word on a CPU, and nearly the same on "
+                    "a GPU.",
                 ),
                 io.String.Input(
                     "prompt",
