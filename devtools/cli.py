@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .browser import NO_BROWSER, ensure_browser
 from .hosts import DEFAULT_VERSION, RECIPES, ROOT, Host, ensure_host
-from .report import DevError
+from .report import DevError, say
 from .server import DIES_WITH_PARENT
 
 
@@ -45,7 +46,20 @@ def command_test(options, rest: list[str]) -> int:
     named = any(Path(a.partition("::")[0]).exists() for a in rest)
     arguments = ["-m", "pytest", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
     arguments += ["--aai-host", options.host, *paths, *([] if named else [str(ROOT / "tests")])]
+    if options.browser or not named:
+        arguments += _with_browser(options)
     return _run_in_host(host, arguments, cwd=host.comfyui)
+
+
+def _with_browser(options) -> list[str]:
+    """See that the tests of the editor have their browser, and say so where they have none; pytest's arguments."""
+    if options.host != DEFAULT_VERSION:
+        return []
+    if ensure_browser() is None:
+        if options.browser:
+            raise DevError(NO_BROWSER)
+        say(NO_BROWSER)
+    return ["--aai-browser"] if options.browser else []
 
 
 def command_serve(options) -> int:
@@ -89,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--models", choices=("pocket", "stand-ins"), default="pocket", help="the pack's small models, or random ones"
     )
-    add("test", "run the whole test suite; further arguments go to pytest")
+    test = add("test", "run the whole test suite; further arguments go to pytest")
+    test.add_argument("--browser", action="store_true", help="fail, not skip, where no browser can open the editor")
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")

@@ -31,13 +31,6 @@ def pytest_unconfigure(config):
     config.aai_process_workspace.close()
 
 
-@pytest.fixture(scope="session")
-def host(request):
-    from aai_pack.devtools.hosts import ensure_host
-
-    return ensure_host(request.config.getoption("--aai-host"))
-
-
 def _prepare(workspace, recordings):
     from aai_pack.devtools.stand_in import install
 
