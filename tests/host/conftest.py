@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
-from pathlib import Path
 
 import pytest
-
-
-def _boot_comfyui(base: Path) -> None:
-    """Configure the ComfyUI of this process before anything of it is imported."""
-    import comfy.options
-
-    before, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
-    comfy.options.enable_args_parsing()
-    import comfy.cli_args
-
-    sys.argv = before
+from aai_pack.devtools import device
 
 
 def pytest_configure(config):
+    from aai_pack.devtools import in_process
     from aai_pack.devtools.server import Workspace
 
     config.aai_process_workspace = Workspace()
-    _boot_comfyui(config.aai_process_workspace.root)
+    config.aai_weights = in_process.boot(config.aai_process_workspace.root)
+
+
+def pytest_report_header(config):
+    return f"ComfyUI computes on {device.current()}, its weights are {config.aai_weights}"
+
+
+def pytest_collection_modifyitems(items):
+    """On a GPU, leave out what is true of a processor alone."""
+    if device.current() == "cpu":
+        return
+    for item in items:
+        if marker := item.get_closest_marker("cpu_only"):
+            item.add_marker(pytest.mark.skip(reason=marker.kwargs["reason"]))
 
 
 def pytest_unconfigure(config):
