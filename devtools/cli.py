@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from . import device
+from .browser import NO_BROWSER, ensure_browser
 from .hosts import DEFAULT_VERSION, RECIPES, ROOT, Host, ensure_host
-from .report import DevError
+from .report import DevError, say
 from .server import DIES_WITH_PARENT
 
 
@@ -40,12 +42,26 @@ def command_demo(options, rest: list[str]) -> int:
 
 def command_test(options, rest: list[str]) -> int:
     host = ensure_host(options.host, development=True)
+    device.choose(host, options.device, options.dynamic)
     # pytest runs inside the ComfyUI tree, so that `import nodes` is the host's module and never this repository's.
     paths = [str(Path(a).resolve()) if Path(a.partition("::")[0]).exists() else a for a in rest]
     named = any(Path(a.partition("::")[0]).exists() for a in rest)
     arguments = ["-m", "pytest", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
     arguments += ["--aai-host", options.host, *paths, *([] if named else [str(ROOT / "tests")])]
+    if options.browser or not named:
+        arguments += _with_browser(options)
     return _run_in_host(host, arguments, cwd=host.comfyui)
+
+
+def _with_browser(options) -> list[str]:
+    """See that the tests of the editor have their browser, and say so where they have none; pytest's arguments."""
+    if options.host != DEFAULT_VERSION:
+        return []
+    if ensure_browser() is None:
+        if options.browser:
+            raise DevError(NO_BROWSER)
+        say(NO_BROWSER)
+    return ["--aai-browser"] if options.browser else []
 
 
 def command_serve(options) -> int:
@@ -66,6 +82,7 @@ def command_generate(options) -> int:
 
 def command_bench(options, rest: list[str]) -> int:
     host = ensure_host(options.host, development=True)
+    device.choose(host, options.device, options.dynamic)
     arguments = ["-m", "lab.bench", "--host", options.host, *([options.name] if options.name else []), *rest]
     if options.json:
         arguments += ["--json", str(Path(options.json).resolve())]
@@ -81,6 +98,17 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--host", default=DEFAULT_VERSION, choices=RECIPES, help="ComfyUI version (%(default)s)")
         return sub
 
+    def add_device(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--device", choices=device.DEVICES, default="cpu", help="what ComfyUI computes on (%(default)s)"
+        )
+        sub.add_argument(
+            "--dynamic",
+            choices=("default", "off"),
+            default="default",
+            help=f"weights on a GPU: as ComfyUI does by itself, or off ({device.NOT_DYNAMIC})",
+        )
+
     host = add("host", "build a ComfyUI host and nothing else")
     host.add_argument("--print", action="store_true", help="print its version, python and folder as JSON")
     demo = add("demo", "run every example workflow in a real ComfyUI and write a page with the results")
@@ -89,13 +117,16 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--models", choices=("pocket", "stand-ins"), default="pocket", help="the pack's small models, or random ones"
     )
-    add("test", "run the whole test suite; further arguments go to pytest")
+    test = add("test", "run the whole test suite; further arguments go to pytest")
+    test.add_argument("--browser", action="store_true", help="fail, not skip, where no browser can open the editor")
+    add_device(test)
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
     add("generate", "write the editor's copies of the example workflows, and the schema snapshot")
     bench = add("bench", "run the benchmarks, peers beside us")
     bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
+    add_device(bench)
     bench.add_argument("--json", help="also write the figures to this file")
     return parser
 
@@ -113,6 +144,6 @@ def main(arguments: list[str] | None = None) -> int:
         return {"host": command_host, "serve": command_serve, "generate": command_generate}[options.command](options)
     except DevError as error:
         print(f"dev.py: {error}", file=sys.stderr)
-        return 1
+        return error.code
     except KeyboardInterrupt:
         return 130

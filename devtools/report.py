@@ -8,7 +8,12 @@ import time
 
 
 class DevError(Exception):
-    """A failure that the user can act on: `str(error)` is one clear line that ends with what to do."""
+    """A failure that the user can act on: `str(error)` is one clear line that ends with what to do; `code` is the exit
+    code of the command that it ends."""
+
+    def __init__(self, text: str, code: int = 1):
+        super().__init__(text)
+        self.code = code
 
 
 def say(text: str) -> None:

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from . import device
 from .hosts import ROOT, Host
 from .report import DevError, say
 
@@ -125,7 +126,7 @@ class Server:
         root = self.workspace.root
         database = "sqlite:///" + (root / "user" / "comfyui.db").as_posix()
         return [
-            *(self.host.python, "-u", "main.py", "--cpu", "--disable-auto-launch"),
+            *(self.host.python, "-u", "main.py", *device.arguments(Path(self.host.comfyui)), "--disable-auto-launch"),
             *("--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(root)),
             *("--database-url", database, *self._arguments),
         ]

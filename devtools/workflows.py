@@ -110,27 +110,49 @@ def to_editor(prompt: dict, object_info: dict) -> dict:
 
 
 def _wire(nodes: dict, links: list, node_id: str, node: dict, info: dict) -> None:
+    """Fill a node's sockets, widget values and incoming links. Every widget has a value, also one that a wire feeds:
+    the editor reads values by their position. Sockets come first, then widgets with a wire, as the editor has them."""
     target = nodes[node_id]
     declared = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-    for name, (kind, *rest) in declared.items():
-        options = rest[0] if rest else {}
-        is_widget = isinstance(kind, list) or kind in WIDGET_TYPES
+    widgets = {name: entry for name, entry in declared.items() if _is_widget(entry)}
+    for name, entry in widgets.items():
         value = node["inputs"].get(name)
-        if is_widget and not isinstance(value, list):
-            target["widgets_values"].append(options.get("default") if value is None else value)
-            if options.get("control_after_generate"):
-                target["widgets_values"].append("fixed")
-            if options.get("image_upload"):
-                target["widgets_values"].append("image")
-            continue
-        slot = {"name": name, "type": kind, "link": None}
+        target["widgets_values"] += _widget_values(entry, value)
+    wired = [name for name in widgets if isinstance(node["inputs"].get(name), list)]
+    for name in [*(name for name in declared if name not in widgets), *wired]:
+        kind, value = declared[name][0], node["inputs"].get(name)
+        slot = {"name": name, "type": "COMBO" if isinstance(kind, list) else kind, "link": None}
+        if name in widgets:
+            slot["widget"] = {"name": name}
         target["inputs"].append(slot)
         if isinstance(value, list):
             source, output = value
             link = len(links) + 1
             slot["link"] = link
             nodes[source]["outputs"][output]["links"].append(link)
-            links.append([link, int(source), output, int(node_id), len(target["inputs"]) - 1, kind])
+            links.append([link, int(source), output, int(node_id), len(target["inputs"]) - 1, slot["type"]])
+
+
+def _is_widget(entry: list) -> bool:
+    """Whether the editor draws a declared input as a widget and not as a socket alone."""
+    kind, options = entry[0], entry[1] if len(entry) > 1 else {}
+    return (isinstance(kind, list) or kind in WIDGET_TYPES) and not options.get("forceInput")
+
+
+def default_of(entry: list):
+    """The value with which the editor begins a declared input: its default, else its first choice, else None."""
+    kind, options = entry[0], entry[1] if len(entry) > 1 else {}
+    choices = kind if isinstance(kind, list) else options.get("options")
+    return options.get("default", choices[0] if choices else None)
+
+
+def _widget_values(entry: list, value) -> list:
+    """What the editor stores for one widget: its value, or its default where it has none or a wire; and what the editor
+    itself adds behind it."""
+    options = entry[1] if len(entry) > 1 else {}
+    value = default_of(entry) if value is None or isinstance(value, list) else value
+    added = ["fixed"] if options.get("control_after_generate") else []
+    return [value, *added, *(["image"] if options.get("image_upload") else [])]
 
 
 def _columns(prompt: dict) -> dict[str, int]:
@@ -171,23 +193,3 @@ def write_editor_copies(object_info: dict) -> None:
     for name in names():
         text = json.dumps(to_editor(load_api(name), object_info), indent=1)
         (EDITOR_FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def describe_editor(workflow: dict) -> dict:
-    """A workflow of the editor as node id -> (type, links by input name): what must agree with the API copy."""
-    sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
-    return {
-        str(node["id"]): (
-            node["type"],
-            {slot["name"]: sources[slot["link"]] for slot in node["inputs"] if slot["link"] is not None},
-        )
-        for node in workflow["nodes"]
-    }
-
-
-def describe_api(prompt: dict) -> dict:
-    """The same description of an API prompt."""
-    return {
-        node_id: (node["class_type"], {k: v for k, v in node["inputs"].items() if isinstance(v, list)})
-        for node_id, node in prompt.items()
-    }

@@ -25,6 +25,15 @@ _load_pack()
 
 def pytest_addoption(parser):
     parser.addoption("--aai-host", default="0.30.0", help="ComfyUI version to test against")
+    parser.addoption("--aai-browser", action="store_true", help="fail where there is no browser to test the editor in")
+
+
+@pytest.fixture(scope="session")
+def host(request):
+    """The ComfyUI under test."""
+    from aai_pack.devtools.hosts import ensure_host
+
+    return ensure_host(request.config.getoption("--aai-host"))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
+from devtools import device
 from devtools.report import DevError, step
 
 BENCHMARKS = (
@@ -61,6 +62,7 @@ def main() -> int:
             draw_pictures(name, result, options)
     if options.json:
         machine = {"python": platform.python_version(), "machine": platform.machine(), "host_version": options.host}
+        machine["device"] = device.current()
         options.json.write_text(json.dumps({**machine, "results": results}, indent=2) + "\n", encoding="utf-8")
     return 0
 

@@ -2,13 +2,15 @@
 
     python adapt_child.py ours|peer|overhead ARGUMENTS_AS_JSON
 
-The working folder is a ComfyUI tree. Memory is the peak of the resident set over what it was before training.
+The working folder is a ComfyUI tree. Memory is the peak of the resident set over what it was before training; on a GPU it
+is the peak of what PyTorch allocated there, with the weights.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import statistics
 import sys
 import time
@@ -16,23 +18,46 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS, SIDE = 8, 256
+ON_GPU = os.environ.get("AAI_DEVICE", "cpu") != "cpu"  # as devtools/device.py says it
+STEPS, SIDE = (24, 512) if ON_GPU else (8, 256)
 
 
 def boot(folder: str) -> None:
     """ComfyUI without a server, and the pack as `aai_pack`."""
     sys.path.insert(0, str(Path.cwd()))
-    import comfy.options
-
-    sys.argv = ["main.py", "--cpu", "--base-directory", folder]
-    comfy.options.enable_args_parsing()
-    import comfy.cli_args
-
     spec = importlib.util.spec_from_file_location(
         "aai_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
     sys.modules["aai_pack"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["aai_pack"])
+    importlib.import_module("aai_pack.devtools.in_process").boot(Path(folder))
+
+
+def clock() -> float:
+    """Seconds of the processor; on a GPU those of the wall, once it has done all that it was given."""
+    if not ON_GPU:
+        return time.process_time()
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class PeakOnGPU:
+    """Peak of what PyTorch allocated since `start`, in bytes."""
+
+    def start(self) -> None:
+        import comfy.model_management as mm
+        import torch
+
+        mm.unload_all_models()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+    def stop(self) -> int:
+        import torch
+
+        return torch.cuda.max_memory_allocated()
 
 
 class Peak:
@@ -76,7 +101,7 @@ def train(models, seconds: list | None = None, options=None, **settings):
     from aai_pack.nodes.host.adapt import training
 
     if seconds is not None:
-        comfy.utils.set_progress_bar_global_hook(lambda *_, **__: seconds.append(time.process_time()))
+        comfy.utils.set_progress_bar_global_hook(lambda *_, **__: seconds.append(clock()))
     sound = torch.nn.functional.normalize(torch.randn(1, 768, generator=torch.Generator().manual_seed(1)), dim=-1)
     pictures = settings.pop("pictures", None) or references(settings["resolution"])
     with torch.inference_mode():
@@ -87,7 +112,7 @@ def train(models, seconds: list | None = None, options=None, **settings):
 def ours(_) -> dict:
     from adapt_models import build
 
-    models, moments, peak = build(), [], Peak()
+    models, moments, peak = build(), [], (PeakOnGPU if ON_GPU else Peak)()
     peak.start()
     done = train(models, moments, steps=STEPS + 1, resolution=SIDE, evaluate_every=10**6, held_out=1)
     return {"step": statistics.median(between(moments)[-STEPS:]), "peak": peak.stop(), "loss": done.losses[-1]}
@@ -100,6 +125,7 @@ def between(moments: list[float]) -> list[float]:
 def peer(_) -> dict:
     """The loop of diffusers' examples/textual_inversion/textual_inversion.py with latents made before (which it does
     not do, and which spares it a pass of the VAE in each step)."""
+    import comfy.model_management as mm
     import torch
     import torch.nn.functional as F
     from adapt_models import as_diffusers, build
@@ -118,41 +144,51 @@ def peer(_) -> dict:
     scheduler = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
     )
-    peak = Peak()
+    peak, device = (PeakOnGPU if ON_GPU else Peak)(), mm.get_torch_device()
     peak.start()
+    unet, text, latents, ids = (x.to(device) for x in (unet, text.float(), latents.float(), ids))
     text.resize_token_embeddings(49409)
     rows = text.get_input_embeddings().weight
     unet.requires_grad_(False), text.requires_grad_(False)
     rows.requires_grad_(True)
     text.train()
     optimizer = torch.optim.AdamW([rows], lr=5e-4, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
-    original, others = rows.data.clone(), torch.arange(49409) != 49408
+    original, others = rows.data.clone(), torch.arange(49409, device=device) != 49408
     generator, seconds = torch.Generator().manual_seed(0), []
     for _ in range(STEPS + 1):
-        started = time.process_time()
-        z = latents[torch.randint(0, len(latents), (1,), generator=generator)]
-        noise = torch.randn(z.shape, generator=generator)
-        t = torch.randint(0, 1000, (1,), generator=generator)
+        started = clock()
+        z = latents[torch.randint(0, len(latents), (1,), generator=generator).to(device)]
+        noise = torch.randn(z.shape, generator=generator).to(device)
+        t = torch.randint(0, 1000, (1,), generator=generator).to(device)
         noisy = scheduler.add_noise(z, noise, t)
-        loss = F.mse_loss(unet(noisy, t, text(ids)[0]).sample.float(), noise)
+        # As its command with --mixed_precision fp16: frozen weights of half precision, the text encoder's of full.
+        with torch.autocast(device.type, torch.float16, enabled=ON_GPU):
+            predicted = unet(noisy, t, text(ids)[0]).sample
+        loss = F.mse_loss(predicted.float(), noise)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
             rows[others] = original[others]
-        seconds.append(time.process_time() - started)
+        seconds.append(clock() - started)
     return {"step": statistics.median(seconds[1:]), "peak": peak.stop(), "loss": float(loss.detach()), "same": same}
 
 
 def agreement(model, clip, unet, text, tokens) -> float:
     """Largest difference of the two sides' noise predictions for a prompt, relative to their size."""
+    import comfy.model_management as mm
     import torch
 
+    device, dtype = mm.get_torch_device(), next(unet.parameters()).dtype
     generator = torch.Generator().manual_seed(3)
-    x, t = torch.randn(1, 4, 32, 32, generator=generator), torch.tensor([500])
+    x, t = torch.randn(1, 4, 32, 32, generator=generator).to(device, dtype), torch.tensor([500], device=device)
     with torch.inference_mode():
-        mine = model.model.diffusion_model(x, t, clip.encode_from_tokens(clip.tokenize("a photo of")))
-        theirs = unet(x, t, text(torch.tensor([tokens]))[0]).sample
+        told = clip.encode_from_tokens(clip.tokenize("a photo of")).to(device, dtype)
+        mm.load_models_gpu([model])
+        mine = model.model.diffusion_model(x, t, told).float()
+        told = text(torch.tensor([tokens]))[0].to(device, dtype)
+        theirs = unet.to(device)(x, t, told).sample.float()
+        unet.cpu()
     return float((mine - theirs).abs().max() / theirs.abs().max())
 
 
@@ -178,14 +214,14 @@ def overhead(_) -> dict:
 
 
 def timed(function, seconds: list[float]):
-    """`function`, which adds the processor's time of each call to `seconds`."""
+    """`function`, which adds the time of each call to `seconds`."""
 
     def run(*args, **kwargs):
-        started = time.process_time()
+        started = clock()
         try:
             return function(*args, **kwargs)
         finally:
-            seconds.append(time.process_time() - started)
+            seconds.append(clock() - started)
 
     return run
 

@@ -5,15 +5,15 @@ Runs in a host's process, where the pack is `aai_pack`. The weights are random a
 
 from __future__ import annotations
 
-import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
 import comfy.utils
 import torch
+from aai_pack.devtools import device, in_process
 from aai_pack.devtools.stand_in import WeightMaker, taesd_tensors
 
-CPU = torch.device("cpu")
-CHANNELS = 128
+# On a GPU the real sizes and the type that the host takes there; on a processor what it can train in seconds.
+CHANNELS, WEIGHTS = (128, torch.float32) if device.current() == "cpu" else (320, torch.float16)
 UNET = {
     **{"image_size": 32, "use_spatial_transformer": True, "legacy": False, "in_channels": 4, "out_channels": 4},
     **{"model_channels": CHANNELS, "num_res_blocks": [2, 2, 2, 2], "channel_mult": [1, 2, 4, 4], "num_heads": 8},
@@ -41,15 +41,16 @@ def fill(module: torch.nn.Module, seed: int) -> None:
 
 def build(shape: dict = UNET, layers: int = 12, seed: int = 0):
     """(model, clip, vae) of the host."""
-    with torch.inference_mode():
+    with torch.inference_mode(), in_process.whole_weights():
         config = comfy.supported_models.SD15(dict(shape))
-        config.set_inference_dtype(torch.float32, None)
+        config.set_inference_dtype(WEIGHTS, None)
         network = config.get_model({}, "", device="cpu")
+        network.diffusion_model.to(WEIGHTS)
         fill(network.diffusion_model, seed)
-        model = comfy.model_patcher.ModelPatcher(network, CPU, CPU)
+        model = in_process.patcher(network)
         takes_argument = config.clip_target.__code__.co_argcount > 1
         target = config.clip_target({}) if takes_argument else config.clip_target()
-        options = {"clip_l_model_config": {"num_hidden_layers": layers}, "dtype": torch.float32}
+        options = {"clip_l_model_config": {"num_hidden_layers": layers}, "dtype": WEIGHTS}
         clip = comfy.sd.CLIP(target, embedding_directory=[], tokenizer_data={}, parameters=0, model_options=options)
         fill(clip.cond_stage_model, seed + 1)
         vae = comfy.sd.VAE(sd={name: tensor.float() for name, tensor in taesd_tensors(WeightMaker(seed)).items()})

@@ -7,13 +7,18 @@ from pathlib import Path
 
 from devtools.hosts import ensure_host
 
-from .adapt_child import SIDE, STEPS
+from .adapt_child import ON_GPU, SIDE, STEPS
 from .adapt_run import child
 
 ROUNDS = 2
 # What watches or keeps, its name in the child, and after how many steps it comes by default (previews: as advised).
 EVERY = (("held-out loss", "look", 20), ("a checkpoint", "checkpoint", 25), ("a preview", "preview", 100))
 MEGABYTE = 2**20
+MODELS = (
+    f"SD1.5's UNet and CLIP-L, {SIDE} px, fp16, on a GPU"
+    if ON_GPU
+    else f"SD1.5-shaped UNet of 128 channels, CLIP-L, {SIDE} px, fp32, one thread, processor time"
+)
 
 
 def measure(version: str) -> dict:
@@ -22,7 +27,9 @@ def measure(version: str) -> dict:
     for number in range(ROUNDS):
         for side in ("ours", "peer") if number % 2 else ("peer", "ours"):
             sides[side].append(child(host, side))
-    assert all(found["same"] < 1e-3 for found in sides["peer"]), "the two sides compute different things"
+    assert all(found["same"] < (2e-2 if ON_GPU else 1e-3) for found in sides["peer"]), (
+        "the two sides compute different things"
+    )
     rows = []
     for label, name, unit, goal in (
         ("time per step (s)", "step", 1.0, 0.9),
@@ -46,8 +53,7 @@ def measure(version: str) -> dict:
             ]
         )
     return {
-        "title": f"adapt: SD1.5-shaped UNet of 128 channels, CLIP-L, {SIDE} px, fp32, one thread, {STEPS} steps, {ROUNDS} "
-        "rounds, processor time; the last rows against ourselves without",
+        "title": f"adapt: {MODELS}, {STEPS} steps, {ROUNDS} rounds; the last rows against ourselves without",
         "columns": ["", "ours", "peer", "ratio", "goal"],
         "rows": rows,
         "goal": "0.9 of diffusers' time and 0.8 of its memory; watching under 10 %",

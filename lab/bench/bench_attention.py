@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from aai_models.inject.attention import inject_cross, mix_columns
+from devtools.device import current
 
 from .timing import COLUMNS, paired, row
 
@@ -58,7 +59,7 @@ def contestants(pixels: int, tokens: int, device: str):
 
 @torch.inference_mode()
 def measure(version: str) -> dict:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = current()
     rows = []
     for pixels, tokens in SIZES:
         ours, peer = contestants(pixels, tokens, device)

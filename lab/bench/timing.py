@@ -6,10 +6,12 @@ import statistics
 import time
 from collections.abc import Callable
 
+from devtools.device import current
+
 
 def paired(ours: Callable[[], object], peer: Callable[[], object], rounds: int = 9) -> tuple[float, float, float]:
     """Median seconds of ours, of the peer's, and the median of peer / ours over the rounds. One warm-up each."""
-    ours(), peer()
+    ours(), peer(), _wait()
     times = []
     for index in range(rounds):
         # Whoever goes first alternates, so that a drift of the machine hits both alike.
@@ -18,10 +20,19 @@ def paired(ours: Callable[[], object], peer: Callable[[], object], rounds: int =
         for work in order:
             started = time.perf_counter()
             work()
+            _wait()
             seconds[work] = time.perf_counter() - started
         times.append((seconds[ours], seconds[peer]))
     ratio = statistics.median(theirs / mine for mine, theirs in times)
     return statistics.median(t[0] for t in times), statistics.median(t[1] for t in times), ratio
+
+
+def _wait() -> None:
+    """Let a GPU end what it was given."""
+    if current() != "cpu":
+        import torch
+
+        torch.cuda.synchronize()
 
 
 def row(label: str, timed: tuple[float, float, float], goal: str) -> list[str]:

@@ -19,17 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def boot(folder: str) -> None:
     """ComfyUI's settings, and the pack as `aai_pack`."""
     sys.path[0] = str(Path.cwd())  # and not this script's folder
-    import comfy.options
-
-    sys.argv = ["main.py", "--cpu", "--base-directory", folder]
-    comfy.options.enable_args_parsing()
-    import comfy.cli_args
-
     spec = importlib.util.spec_from_file_location(
         "aai_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
     sys.modules["aai_pack"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["aai_pack"])
+    importlib.import_module("aai_pack.devtools.in_process").boot(Path(folder))
 
 
 def examined(arguments: dict, second: bool):

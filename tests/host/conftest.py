@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
-from pathlib import Path
 
 import pytest
-
-
-def _boot_comfyui(base: Path) -> None:
-    """Configure the ComfyUI of this process before anything of it is imported."""
-    import comfy.options
-
-    before, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
-    comfy.options.enable_args_parsing()
-    import comfy.cli_args
-
-    sys.argv = before
+from aai_pack.devtools import device
 
 
 def _move_weights() -> None:
@@ -41,22 +29,30 @@ def _move_weights() -> None:
 
 
 def pytest_configure(config):
+    from aai_pack.devtools import in_process
     from aai_pack.devtools.server import Workspace
 
     config.aai_process_workspace = Workspace()
-    _boot_comfyui(config.aai_process_workspace.root)
-    _move_weights()
+    config.aai_weights = in_process.boot(config.aai_process_workspace.root)
+    if device.current() == "cpu":
+        _move_weights()
+
+
+def pytest_report_header(config):
+    return f"ComfyUI computes on {device.current()}, its weights are {config.aai_weights}"
+
+
+def pytest_collection_modifyitems(items):
+    """On a GPU, leave out what is true of a processor alone."""
+    if device.current() == "cpu":
+        return
+    for item in items:
+        if marker := item.get_closest_marker("cpu_only"):
+            item.add_marker(pytest.mark.skip(reason=marker.kwargs["reason"]))
 
 
 def pytest_unconfigure(config):
     config.aai_process_workspace.close()
-
-
-@pytest.fixture(scope="session")
-def host(request):
-    from aai_pack.devtools.hosts import ensure_host
-
-    return ensure_host(request.config.getoption("--aai-host"))
 
 
 def _prepare(workspace, recordings):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import comfy.clip_vision
-import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
 import torch
+from aai_pack.devtools import in_process
 from aai_pack.devtools.stand_in import WeightMaker, taesd_tensors
 
 CPU = torch.device("cpu")
@@ -67,7 +67,7 @@ def build(family: str = "sd15", weights=torch.float32, compute=None, seed: int =
     `weights` and `compute` are the UNet's types, `text` that of the text encoder's weights.
     """
     kind, own, head = (FAMILIES | REFUSED)[family]
-    with torch.inference_mode():
+    with torch.inference_mode(), in_process.whole_weights():
         config = kind({**UNET, **own})
         if head:
             config.unet_config["num_head_channels"] = head
@@ -75,7 +75,7 @@ def build(family: str = "sd15", weights=torch.float32, compute=None, seed: int =
         network = config.get_model({}, "", device="cpu")
         network.diffusion_model.to(weights)
         fill(network.diffusion_model, seed)
-        model = comfy.model_patcher.ModelPatcher(network, CPU, CPU)
+        model = in_process.patcher(network)
         # The host reads the layer before the last of SD2's and SDXL's text encoders and wants more than two for that.
         layers = {"num_hidden_layers": 2 if family == "sd15" else 3}
         options = {f"{name}_model_config": layers for name in WIDTHS[family]}

@@ -11,6 +11,7 @@ from aai_pack.nodes.host.adapt import bridge, plan, references, training
 from aai_pack.nodes.host.base.types import AudioFeature
 from aai_pack.nodes.host.base.vocabulary import vocabulary_rows, word_rows
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.marks import equal_trainings
 from aai_pack.tests.host.test_training import state_of
 
 SMALL = {"steps": 6, "resolution": 64, "evaluate_every": 3, "held_out": 2, "learning_rate": 0.02}
@@ -119,6 +120,7 @@ class TestTheNodeGivesEachSoundItsPictures:
     def sounds(self, *seeds):
         return AudioFeature(torch.stack([micro.sound(seed) for seed in seeds]), "a", tuple(0.0 for _ in seeds))
 
+    @equal_trainings
     def test_a_batch_of_sounds_or_several_wires(self, models):
         """As `train` with the pictures in groups; groups that are swapped are another training."""
         pictures = {"references": micro.pictures(2, seed=1), "references_3": micro.pictures(1, seed=2)}

@@ -13,6 +13,7 @@ from aai_pack.nodes.host.adapt import best_word, training
 from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 from aai_pack.nodes.host.base.vocabulary import word_rows
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.marks import equal_trainings
 from aai_pack.tests.host.test_training import state_of
 
 pytestmark = pytest.mark.usefixtures("forgetful")
@@ -58,6 +59,7 @@ def preferring(monkeypatch, word: str, clip) -> None:
     monkeypatch.setattr(DiffusionLoss, "__call__", loss)
 
 
+@equal_trainings
 @pytest.mark.parametrize(("word", "seed"), [("sea", 1), ("thunder", 2)])
 def test_it_begins_at_the_word_that_tells_the_pictures_best(models, monkeypatch, word, seed):
     seen, before = started_at(monkeypatch), state_of(models)

@@ -18,6 +18,7 @@ from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 from aai_pack.nodes.host.base import prompt_words
 from aai_pack.nodes.host.base.vocabulary import vocabulary_rows, word_statistics
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.marks import equal_trainings
 from aai_pack.tests.host.test_training import state_of
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, ModelSamplingSD3
 
@@ -53,6 +54,7 @@ def train(models, **changes):
         return training.train(*models, micro.sound()[None], [micro.pictures()], config)
 
 
+@equal_trainings
 def test_training_moves_the_adapter_of_each_text_encoder_and_nothing_else(models, family):
     before = state_of(models)
     start, done = train(models, mode="sound_only"), train(models)

@@ -13,6 +13,7 @@ from aai_pack.nodes.host.adapt import training
 from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 from aai_pack.nodes.host.adapt.preview import Options
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.marks import equal_trainings
 from aai_pack.tests.host.test_training import state_of
 
 SMALL = {"steps": 8, "resolution": 64, "evaluate_every": 3, "held_out": 2, "learning_rate": 0.02}
@@ -47,6 +48,7 @@ def cancel_at(monkeypatch, call: int):
     monkeypatch.setattr(DiffusionLoss, "__call__", cancelled)
 
 
+@equal_trainings
 def test_cancelled_runs_go_on(models, monkeypatch, own_folders):
     expected = train(models, seed=5)
     (own_folders / "trainings").rename(own_folders / "aside")
@@ -111,6 +113,7 @@ def test_resume_from(models, own_folders):
             train(models, resume_from=name)
 
 
+@equal_trainings
 def test_a_damaged_checkpoint_does_not_stand_in_the_way(models, own_folders):
     first = train(models)
     (path,) = (own_folders / "trainings").glob("*.safetensors")
@@ -118,6 +121,7 @@ def test_a_damaged_checkpoint_does_not_stand_in_the_way(models, own_folders):
     assert torch.equal(train(models).token.vectors["clip_l"], first.token.vectors["clip_l"])
 
 
+@equal_trainings
 def test_a_disk_that_takes_nothing(models, own_folders):
     expected = train(models)
     folder = own_folders / "trainings"
@@ -129,6 +133,7 @@ def test_a_disk_that_takes_nothing(models, own_folders):
     assert torch.equal(done.token.vectors["clip_l"], expected.token.vectors["clip_l"])
 
 
+@equal_trainings
 def test_what_is_shown_changes_nothing(models, monkeypatch, own_folders):
     plain = train(models)
     (own_folders / "trainings").rename(own_folders / "aside")

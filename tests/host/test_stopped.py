@@ -17,6 +17,7 @@ from aai_pack.nodes.host.adapt import training
 from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 from aai_pack.nodes.host.adapt.preview import Options
 from aai_pack.tests.host import graphs, micro
+from aai_pack.tests.host.marks import equal_trainings
 from aai_pack.tests.host.test_neighbours_of_training import ordinary
 from aai_pack.tests.host.test_training import state_of
 
@@ -66,6 +67,7 @@ class Counter:
 MOMENTS = 30  # about as many as a whole run of `SMALL` has
 
 
+@equal_trainings
 @pytest.mark.parametrize(
     ("count", "error"),
     [
@@ -98,6 +100,7 @@ def test_a_stop_anywhere_harms_nothing_and_loses_nothing(models, own_folders, mo
     assert torch.equal(done.token.vectors["clip_l"], expected.token.vectors["clip_l"])
 
 
+@equal_trainings
 def test_a_full_disk_in_the_middle(models, own_folders, monkeypatch):
     """The checkpoint before stays whole, training goes on to its end, and the person is told once."""
     import safetensors.torch
@@ -142,7 +145,7 @@ def test_two_prompts_at_once(client, stand_ins):
     assert all(run.files("22") for run in runs)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=[pytest.mark.slow, equal_trainings])])
 def test_a_host_that_is_killed_goes_on(host, recordings, kills):
     """kill -9 while a step runs: the next host goes on from the last checkpoint, to the word of a run in one piece."""
     from aai_pack.devtools.client import Client

@@ -16,6 +16,7 @@ from aai_pack.nodes.host.adapt.frozen import frozen
 from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 from aai_pack.nodes.host.base.vocabulary import word_statistics
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.marks import equal_trainings
 
 QUICK = AdaptConfig(steps=12, learning_rate=0.02, resolution=64, evaluate_every=4, batch_size=2)
 
@@ -78,6 +79,7 @@ def test_loss_on_held_out_samples_falls(models):
     assert int(token.metadata["step"]) > 0
 
 
+@equal_trainings
 def test_same_seed_same_token_other_sound_other_token(models):
     first, first_losses = train(models)
     again, again_losses = train(models)

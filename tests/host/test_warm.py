@@ -15,6 +15,7 @@ from aai_pack.nodes.host.adapt import training, warm_start
 from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 from aai_pack.nodes.host.base.vocabulary import word_statistics
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.marks import equal_trainings
 from aai_pack.tests.host.test_training import state_of
 
 pytestmark = pytest.mark.usefixtures("forgetful")
@@ -42,6 +43,7 @@ def train(models, vision, **changes):
         return training.train(*models, micro.sound()[None], [micro.pictures()], config, vision=vision)
 
 
+@equal_trainings
 def test_it_ends_nearer_to_the_pictures_and_keeps_its_size(models, vision):
     start = initial_token(micro.sound(), word_statistics(models[1]), SMALL)
     before = state_of(models)

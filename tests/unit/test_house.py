@@ -60,8 +60,9 @@ def imported_modules(path: Path) -> tuple[set[str], set[str]]:
     return ours, others
 
 
-# Started by a benchmark as processes of their own, in a host.
+# In a host's process, or started by a benchmark as one.
 INSIDE_A_HOST = (
+    "devtools/in_process.py",
     *("lab/bench/adapt_child.py", "lab/bench/adapt_models.py"),
     *("lab/scoreboard/inside.py", "lab/scoreboard/speed.py", "lab/scoreboard/studio.py"),
 )

@@ -1,0 +1,46 @@
+"""What a host computes on in tests and benchmarks. Said once, in the environment, which every process they start inherits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from .hosts import Host
+from .report import DevError
+
+DEVICES = ("cpu", "cuda")
+DEVICE, DYNAMIC = "AAI_DEVICE", "AAI_DYNAMIC"
+NOT_DYNAMIC = "--disable-dynamic-vram"
+
+
+def current() -> str:
+    """The device of this run: cpu or cuda."""
+    return os.environ.get(DEVICE, "cpu")
+
+
+def arguments(comfyui: Path) -> tuple[str, ...]:
+    """What ComfyUI's command line needs for this run; `comfyui` is the root of its tree.
+
+    On a GPU nothing: what ComfyUI does there by itself is what its users have. Weights that stay whole instead of being
+    streamed must be asked for; a version without that argument knows no others.
+    """
+    if current() == "cpu":
+        return ("--cpu",)
+    knows = NOT_DYNAMIC in (comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
+    return (NOT_DYNAMIC,) if os.environ.get(DYNAMIC) == "off" and knows else ()
+
+
+def choose(host: Host, device: str, dynamic: str) -> None:
+    """Make `device` that of this process and of all that it starts. Raises `DevError` (exit code 2) without a GPU."""
+    if device == "cuda" and not _has_cuda(host):
+        raise DevError(
+            "There is no GPU that this host's PyTorch can use through CUDA. Run with --device cpu, or on such a machine.",
+            code=2,
+        )
+    os.environ |= {DEVICE: device, DYNAMIC: dynamic}
+
+
+def _has_cuda(host: Host) -> bool:
+    question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([host.python, "-c", question], capture_output=True).returncode == 0
