@@ -218,22 +218,21 @@ class CAVTMAE(nn.Module):
         return model.eval().requires_grad_(False)
 
     @classmethod
-    def from_state_dict(cls, state_dict: dict[str, Tensor], *, assign: bool = False, **options) -> CAVTMAE:
+    def from_state_dict(cls, state_dict: dict[str, Tensor], **options) -> CAVTMAE:
         """Build the encoders that a checkpoint holds: both towers, or the audio tower alone.
 
         `module.` prefixes are stripped; decoder, mask token and classifier head are dropped by name. Raises
         `CheckpointError` unless every remaining tensor is expected and every expected one is there with its shape.
-        `options` go to the constructor (operations, dtype, device). `assign` takes the file's own tensors in place of
-        copies, for a host that casts and moves them when they are used.
+        `options` go to the constructor (operations, dtype, device).
         """
         tensors = encoder_tensors(state_dict)
         config = read_config(tensors)
         _check_tensors(shapes_of(lambda: cls(config)), tensors)
         model = cls(config, **options)
         dtype = options.get("dtype")
-        if dtype is not None and not assign:  # layers that get their weights now would keep the file's type
+        if dtype is not None:  # layers that get their weights now would keep the file's type
             tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-        model.load_state_dict(tensors, assign=assign)
+        model.load_state_dict(tensors)
         return model.eval().requires_grad_(False)
 
 

@@ -1,6 +1,6 @@
 """One side of the benchmark of Adapt in a process of its own, so that its memory can be told: prints a line of JSON.
 
-    python adapt_child.py ours|peer|overhead ARGUMENTS_AS_JSON
+    python adapt_child.py ours|peer|overhead|modules ARGUMENTS_AS_JSON
 
 The working folder is a ComfyUI tree. Memory is the peak of the resident set over what it was before training; on a GPU it
 is the peak of what PyTorch allocated there, with the weights.
@@ -213,6 +213,35 @@ def overhead(_) -> dict:
     return {name: statistics.median(seconds[1:]) for name, seconds in found.items()}
 
 
+def modules(_) -> dict:
+    """Seconds of a step on latents of 8 x 8, where the host's and our own work weighs most, and of what cannot be spared:
+    the forward and backward of the same modules, called by hand with the same shapes."""
+    import torch
+    from aai_pack.aai_models.adapt.trainer import AdapterTrainer
+    from aai_pack.nodes.host.adapt.autograd import pytorch_attention
+    from aai_pack.nodes.host.adapt.frozen import frozen
+    from adapt_models import build
+
+    models, steps, alone = build(), [], []
+    AdapterTrainer._train_one_step = timed(AdapterTrainer._train_one_step, steps)
+    train(models, steps=3 * STEPS, resolution=64, evaluate_every=10**6, held_out=1)
+    with frozen(*models[:2]) as whole:
+        text, device = whole.encoder.clip_l.transformer, whole.device
+        options = {"optimized_attention_override": pytorch_attention}
+        x, t = torch.randn(1, 4, 8, 8, device=device), torch.tensor([500.0], device=device)
+        x = x.to(whole.diffusion.model.get_dtype())
+
+        def by_hand() -> None:
+            rows = torch.randn(1, 77, 768, device=device, requires_grad=True)
+            states = text(None, embeds=rows, num_tokens=[77], dtype=torch.float32)[0]
+            whole.network(x, t, states.to(x.dtype), transformer_options=options).square().mean().backward()
+
+        by_hand = timed(by_hand, alone)
+        for _ in range(3 * STEPS):
+            by_hand()
+    return {"step": statistics.median(steps[2:]), "modules": statistics.median(alone[2:])}
+
+
 def timed(function, seconds: list[float]):
     """`function`, which adds the time of each call to `seconds`."""
 
@@ -234,4 +263,4 @@ def answer(*commands) -> None:
 
 
 if __name__ == "__main__":
-    answer(ours, peer, overhead)
+    answer(ours, peer, overhead, modules)

@@ -52,6 +52,9 @@ def measure(version: str) -> dict:
                 "1.10",
             ]
         )
+    found = child(host, "modules")
+    share = found["step"] / found["modules"]
+    rows.append(["a step at 64 px, peer: its modules alone", *map(_short, found.values()), f"{share:.2f}", "1.15"])
     return {
         "title": f"adapt: {MODELS}, {STEPS} steps, {ROUNDS} rounds; the last rows against ourselves without",
         "columns": ["", "ours", "peer", "ratio", "goal"],
