@@ -118,6 +118,7 @@ def test_no_value_is_read_in_a_layer(models, monkeypatch):
         recorder.begin(call, opened)
         injector.begin(call, opened)
         common = {"n_heads": 4, "block": ("input", 1), "block_index": 0, "original_shape": [2, 4, 8, 12]}
+        blend._size = (8, 12)
         with Types() as seen:
             for worker, identity in ((recorder, ids[0]), (injector, ids[1])):
                 extra = {**common, "uuids": [ids[2], identity], "sigmas": torch.ones(2, device=META)}

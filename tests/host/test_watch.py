@@ -53,6 +53,18 @@ def test_all_words_together_are_the_whole_attention(models):
     assert torch.allclose(maps.average(), torch.ones(1, 1, 4, 6), atol=1e-5)
 
 
+def test_the_maps_of_an_area_lie_where_it_is(models):
+    """Of a prompt for the lower right quarter; the whole picture's prompt does not hold the word."""
+    with torch.inference_mode():
+        area = {"area": (4, 6, 4, 6), "strength": 1.0, "set_area_to_bounds": False}
+        part = [[cond, {**extra, **area}] for cond, extra in encode(models, "a sea")]
+        model, maps = watch.watched(models[0], "sea", 1, 2)
+        alone(models, part + encode(models, "sky"), model=model)
+        average = maps.average()[0, 0]
+    assert average.shape == (4, 6) and bool((average[2:, 3:] > 0).all())
+    assert not average[:2].any() and not average[:, :3].any()
+
+
 def test_a_second_run_begins_anew(models):
     model, maps = watch.watched(models[0], "<A*>", 1, 2)
     alone(models, TARGET, model=model)

@@ -11,7 +11,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..base.patches import wrap_attention
+from ..base.patches import attention_layers, wrap_attention
 from ..base.rows import RowFinder, Windows, identify_rows
 from .edits import TAG, Branch
 from .injector import Injector
@@ -88,13 +88,14 @@ class BranchRun:
         self._windows = Windows(guider.inner_model.model_sampling)
         self._ends_clean = float(sigmas[-1]) == 0.0
         unet = guider.inner_model.diffusion_model
-        self._blend.begin_branch(unet)
+        self._blend.begin_branch(unet, tuple(noise.shape[-2:]))
         wrap_attention(options, unet, "attn1", self._self_attention)
         wrap_attention(options, unet, "attn2", self._cross_attention)
         if self._branch == 0:
             ours = (entry for entry in guider.conds.get("positive", []) if entry["uuid"] in rows)
             self._source_entries = {rows[e["uuid"]][TAG].index: e for e in ours if TAG in rows[e["uuid"]]}
             self._injector.learn_source(self._source_entries)
+            self._layers = attention_layers(unet)
             self._step_bytes = next_step_bytes(guider, noise.shape)
             if self._photo is not None:
                 entries = list(self._source_entries.values())
@@ -135,7 +136,7 @@ class BranchRun:
 
     def _predict_source(self, run, x: Tensor, sigma: float, opened: Opened, model_options) -> Tensor:
         model, entries = self._guider.inner_model, list(self._source_entries.values())
-        expected = expected_bytes(model, x, entries, opened, self._settings)
+        expected = expected_bytes(model, self._layers, x, entries, opened, self._settings)
         call = self._bank.begin(sigma, expected, self._step_bytes)
         if call.place == "recompute":
             call.x = x.clone()

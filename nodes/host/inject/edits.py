@@ -83,6 +83,11 @@ class Edit:
     settings: EditSettings
 
     @cached_property
+    def all_windows(self) -> frozenset[tuple[float, float]]:
+        """The windows of its columns, each once."""
+        return frozenset(self.windows)
+
+    @cached_property
     def taking(self) -> frozenset[tuple[float, float]]:
         """The windows in which a column takes a map of the source."""
         taken = self.matrix.ne(0).any(dim=0).tolist()

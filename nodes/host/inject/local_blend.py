@@ -12,7 +12,7 @@ from ..base.patches import nearest_factor
 from ..base.rows import RowFinder, Windows, is_rearranged, prompt_length
 from .edits import TAG, Branch
 from .notices import Notices
-from .opened import tokens_at
+from .opened import tokens_at, whole_picture
 
 FACTOR = 4  # looked at are the layers that are about so much smaller than the latent
 
@@ -23,7 +23,7 @@ class LocalBlend:
     def __init__(self, tag: Branch, finder: RowFinder, notices: Notices):
         self._settings, self._own_mask = tag.settings, tag.blend_mask
         self._finder, self._notices = finder, notices
-        self._factor = FACTOR
+        self._factor, self._size = FACTOR, (0, 0)
         self._looks = bool(tag.settings.blend_words.strip())
         self.acts = self._looks or tag.blend_mask is not None
         self._maps: dict[
@@ -33,8 +33,9 @@ class LocalBlend:
         self._fitted: dict[tuple, Tensor] = {}  # the artist's mask at the size of a latent
         self._mask: Tensor | None = None
 
-    def begin_branch(self, unet) -> None:
-        self._factor = nearest_factor(unet, FACTOR)
+    def begin_branch(self, unet, size: tuple[int, int]) -> None:
+        """size: sides of the latent."""
+        self._factor, self._size = nearest_factor(unet, FACTOR), size
         self.forget()
 
     def forget(self) -> None:
@@ -51,8 +52,9 @@ class LocalBlend:
             if TAG in entry and entry[TAG].blend_columns:
                 words = self._columns(entry, q.device)
                 maps = word_maps(q[rows], k[rows], extra["n_heads"], words).squeeze(-1).unflatten(1, sides)
-                before = self._maps.get(q.device)
-                self._maps[q.device] = maps if before is None or before.shape != maps.shape else before + maps
+                if (maps := whole_picture(maps, entry, self._factor, self._size)) is not None:
+                    before = self._maps.get(q.device)
+                    self._maps[q.device] = maps if before is None else before + maps
 
     def _columns(self, entry: dict, device: torch.device) -> Tensor:
         """(L, 1): all columns of the chosen words."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..base.patches import attention_layers
 from ..base.rows import RowFinder, is_rearranged, prompt_length
 from .edits import TAG, EditSettings
 from .notices import Notices, where
@@ -50,11 +49,14 @@ class Recorder:
                 self._bank.store(self._call, layer_of(kind, extra, entry[TAG].index), q[rows], k[rows])
 
 
-def expected_bytes(model, x: Tensor, entries: list[dict], opened: Opened, settings: EditSettings) -> int:
-    """What a call of the source with the latents `x` is going to keep; `model`: the host's BaseModel."""
+def expected_bytes(model, layers: list, x: Tensor, entries: list[dict], opened: Opened, settings: EditSettings) -> int:
+    """What a call of the source with the latents `x` is going to keep.
+
+    model: the host's BaseModel; layers: its `attention_layers`.
+    """
     element = (model.manual_cast_dtype or model.get_dtype()).itemsize
     downsample = settings.self_downsample if opened.self_attention else None
-    layers, size = attention_layers(model.diffusion_model), tuple(x.shape[-2:])
+    size = tuple(x.shape[-2:])
     return x.shape[0] * sum(
         attention_bytes(layers, size, prompt_length(entry), element, opened.cross, downsample) for entry in entries
     )

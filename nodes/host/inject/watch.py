@@ -16,7 +16,7 @@ from ..base.patches import nearest_factor, require_unet, wrap_attention
 from ..base.prompt_words import PromptWords, missing_words, unknown_words
 from ..base.rows import CallMemo, RowFinder, Windows, identify_rows, is_rearranged, prompt_length
 from .edits import TAG, words_of
-from .opened import tokens_at
+from .opened import tokens_at, whole_picture
 
 KEY = "aai_watch"
 WRAPPERS = comfy.patcher_extension.WrappersMP
@@ -124,14 +124,14 @@ def _require_words(words: tuple[str, ...], prompts) -> None:
 
 
 def _sampler(maps: WordMaps):
-    def sample(executor, guider, sigmas, extra_args, *args, **kwargs):
+    def sample(executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
         options = extra_args["model_options"].setdefault("transformer_options", {})
         rows = identify_rows(guider, options)
         finder = RowFinder()
         finder.entries = {e["uuid"]: rows[e["uuid"]] for e in _shown(guider.conds) if e["uuid"] in rows}
-        look = _Look(maps, finder, Windows(guider.inner_model.model_sampling))
+        look = _Look(maps, finder, Windows(guider.inner_model.model_sampling), tuple(noise.shape[-2:]))
         wrap_attention(options, guider.inner_model.diffusion_model, "attn2", look.wrap)
-        return executor(guider, sigmas, extra_args, *args, **kwargs)
+        return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
 
     return sample
 
@@ -139,8 +139,8 @@ def _sampler(maps: WordMaps):
 class _Look:
     """Adds up the maps of one run of the sampler."""
 
-    def __init__(self, maps: WordMaps, finder: RowFinder, windows: Windows):
-        self._maps, self._finder, self._windows = maps, finder, windows
+    def __init__(self, maps: WordMaps, finder: RowFinder, windows: Windows, size: tuple[int, int]):
+        self._maps, self._finder, self._windows, self._size = maps, finder, windows, size
         known = {identity: PromptWords.of(entry) for identity, entry in finder.entries.items()}
         columns = {i: [words.columns_of(word) for word in maps.words] for i, words in known.items() if words}
         # Where no prompt of a branch holds a word, its maps are empty; else those that hold none are left out.
@@ -165,7 +165,9 @@ class _Look:
         seen = word_maps(q, k, extra["n_heads"], self._words(entry, q.device))
         branch = entry[TAG].number if TAG in entry else 0
         window = self._memo.get(extra, "window", lambda: self._window(extra))
-        self._maps.note(branch, window, seen.transpose(1, 2).unflatten(-1, sides))
+        seen = whole_picture(seen.transpose(1, 2).unflatten(-1, sides), entry, self._maps.downsample, self._size)
+        if seen is not None:
+            self._maps.note(branch, window, seen)
 
     def _words(self, entry: dict, device: torch.device) -> Tensor:
         key = (id(entry), device)
