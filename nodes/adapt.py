@@ -137,7 +137,8 @@ class AAI_SaveAudioToken(io.ComfyNode):
             node_id="AAI_SaveAudioToken",
             display_name="Save Audio Token",
             category=CATEGORY,
-            description="Saves the word into models/embeddings, so that `embedding:name` works in every prompt.",
+            description="Saves the word into models/embeddings, so that `embedding:name` works in every prompt, with "
+            "a space before and behind it.",
             is_output_node=True,
             inputs=[
                 AudioTokenType.Input("audio_token", tooltip="The word, from Train Audio Token."),
@@ -164,7 +165,7 @@ class AAI_SaveAudioToken(io.ComfyNode):
                 io.String.Output(
                     "embedding",
                     display_name="embedding",
-                    tooltip="The name as a prompt needs it: embedding:name.",
+                    tooltip="The name as a prompt needs it: embedding:name, with a space before and behind it.",
                 )
             ],
         )

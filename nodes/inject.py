@@ -272,7 +272,7 @@ class AAI_PhotoSource(io.ComfyNode):
     @classmethod
     def execute(cls, vae, image, prompt, method) -> io.NodeOutput:
         latent = photo.encode_photo(vae, image)
-        return io.NodeOutput(photo.tagged(prompt, method), {"samples": latent}, vae.decode(latent))
+        return io.NodeOutput(photo.tagged(prompt, method, latent), {"samples": latent}, vae.decode(latent))
 
 
 NODES = [AAI_AudioTokenConditioning, AAI_P2PAttentionInject, AAI_LoudnessScale, AAI_PhotoSource]

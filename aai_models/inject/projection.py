@@ -50,6 +50,12 @@ def split_padding(ids: Sequence[int]) -> tuple[list[int], list[int]]:
     return content, padding
 
 
+def word_places(ids: Sequence[int]) -> list[int]:
+    """Columns of the words of a prompt: what carries it, without BOS and the first EOS of each chunk."""
+    end = _end_of_text(ids)
+    return [c for c in split_padding(ids)[0] if c % CHUNK and ids[c] != end]
+
+
 def _end_of_text(ids: Sequence[int]) -> int:
     """CLIP's EOS is the highest id of its vocabulary, and each chunk holds one."""
     return max(ids)
@@ -86,28 +92,38 @@ def replacement_matrix(
     target_words: Sequence[Sequence[int]],
     source_words: Sequence[Sequence[int]],
     changed: Collection[int],
-    target_length: int,
-    source_length: int,
+    target: Sequence[int],
+    source: Sequence[int],
     keep: Collection[int] = (),
 ) -> Tensor:
     """AttentionReplace: (S, T); word i of the target takes the maps of word i of the source.
 
-    `*_words`: columns of each word in order, BOS and EOS as words of their own, the same number in both. A changed word
-    of n_t tokens takes each of the n_s source maps with weight 1 / n_t, one to one where n_s == n_t.
+    `*_words`: columns of each word in order, the same number in both; target and source: token ids of whole prompts, of any
+    number of chunks. A changed word of n_t tokens takes each of the n_s source maps with weight 1 / n_t, one to one where
+    n_s == n_t. BOS, EOS and what follows it take those of the source's same chunk; without one they keep their own.
     """
     if len(target_words) != len(source_words):
         raise ValueError(f"AttentionReplace needs as many words in both: {len(source_words)} and {len(target_words)}")
-    matrix = torch.zeros(source_length, target_length)
+    matrix = torch.zeros(len(source), len(target))
     for index, (ours, theirs) in enumerate(zip(target_words, source_words, strict=True)):
         if index in changed and len(ours) != len(theirs):
             for column in ours:
                 matrix[list(theirs), column] = 1.0 / len(ours)
         else:
-            for column, source in zip(ours, theirs, strict=True):
-                matrix[source, column] = 1.0
-    last_target, last_source = target_words[-1][-1], source_words[-1][-1]
-    for offset in range(1, target_length - last_target):
-        matrix[min(last_source + offset, source_length - 1), last_target + offset] = 1.0
+            for column, place in zip(ours, theirs, strict=True):
+                matrix[place, column] = 1.0
+    for start in range(0, min(len(target), len(source)), CHUNK):
+        matrix[start, start] = 1.0
+        ends = [_end_of_chunk(ids, start) for ids in (target, source)]
+        last = min(start + CHUNK, len(source)) - 1
+        for offset in range(min(start + CHUNK, len(target)) - ends[0]):
+            matrix[min(ends[1] + offset, last), ends[0] + offset] = 1.0
     for column in keep:
         matrix[:, column] = 0.0
     return matrix
+
+
+def _end_of_chunk(ids: Sequence[int], start: int) -> int:
+    """The column of the first EOS of the chunk that begins at `start`."""
+    stop, end = min(start + CHUNK, len(ids)), _end_of_text(ids)
+    return next((c for c in range(start + 1, stop) if ids[c] == end), stop - 1)

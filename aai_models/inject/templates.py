@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..errors import EditError
@@ -25,6 +26,23 @@ USES = {
 }
 
 
+WORD_MARK = "\0"
+# Brackets, with a weight or without, that hold nothing but words: `(<A*>:1.3)`.
+EMPTY_BRACKETS = re.compile(r"\\?\(\s*\0(?:[\s,]*\0)*\s*(?::\s*[\d.]*\s*)?\\?\)")
+
+
+def without_words(scene: str) -> str:
+    """A scene without its audio words, nor the brackets, weights and commas that were theirs."""
+    marked, before = replace_words(scene, lambda number: WORD_MARK), None
+    while marked != before:
+        before, marked = marked, EMPTY_BRACKETS.sub(WORD_MARK, marked)
+    if WORD_MARK not in marked:
+        return scene
+    marked = re.sub(r"^[\s,\0]*\0[\s,\0]*", "", marked)  # at the beginning, with the comma behind it
+    marked = re.sub(r"\s*,[\s,]*\0[\s\0]*(?=,|$)", "", marked)  # between commas, or behind the last
+    return re.sub(r"\s+([,.;:])", r"\1", " ".join(marked.replace(WORD_MARK, " ").split()))
+
+
 def build_prompts(use: str, scene: str) -> tuple[str, str, float, float]:
     """(source prompt, target prompt, cross_end, self_end). A scene that places the word itself is taken as it is.
 
@@ -39,6 +57,5 @@ def build_prompts(use: str, scene: str) -> tuple[str, str, float, float]:
         )
     preset = USES[use]
     if find_words(scene):
-        plain = " ".join(replace_words(scene, lambda number: "").split())
-        return plain, scene, preset.cross_end, preset.self_end
+        return without_words(scene), scene, preset.cross_end, preset.self_end
     return preset.source.format(scene=scene), preset.target.format(scene=scene), preset.cross_end, preset.self_end

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from aai_models.inject.attention import inject_cross, mix_columns
+from aai_models.inject.attention import RowEdit, inject_cross, mix_columns, own_factors
 from devtools.device import current
 
 from .timing import COLUMNS, paired, row
@@ -52,9 +52,9 @@ def contestants(pixels: int, tokens: int, device: str):
     matrix = torch.eye(tokens, device=device)
     matrix[:, 5] = 0.0  # a new word keeps its own map
     everywhere = torch.ones(tokens, device=device)
-    mix = mix_columns(matrix, everywhere.bool(), everywhere)
-    tensors = (q, k, v, q_source, k_source)
-    return partial(inject_cross, fused, *tensors, mix), partial(explicit, *tensors, matrix)
+    edits = [RowEdit(slice(0, 1), mix_columns(matrix, everywhere.bool(), everywhere), (q_source, k_source))]
+    ours = partial(inject_cross, fused, fused, q, k, v, edits, own_factors(1, tokens, edits))
+    return ours, partial(explicit, q, k, v, q_source, k_source, matrix)
 
 
 @torch.inference_mode()

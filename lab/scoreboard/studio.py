@@ -12,7 +12,7 @@ from itertools import groupby
 import comfy.sample
 import numpy as np
 import torch
-from aai_pack.nodes.host.base.prompt_words import COND_KEY, encode
+from aai_pack.nodes.host.base.prompt_words import PromptWords, encode
 from aai_pack.nodes.host.inject import edits, loudness, photo, prompt_to_prompt, watch
 from aai_pack.nodes.host.inject.latents import branch_latent
 from aai_pack.nodes.host.pocket import models
@@ -130,14 +130,14 @@ def _joined(encoded: list, part: list[int]) -> list:
 
 def _build(conditioning: list) -> tuple:
     """What prompts of one batch share: where their words stand, and where they end."""
-    known = conditioning[0][1][COND_KEY]
-    return tuple(map(tuple, known["columns"].values())), known["ids"].index(END)
+    known = PromptWords.of(conditioning[0][1])
+    return tuple(known.columns.values()), known.ids.index(END)
 
 
 def _where(encoded: list, words: list[str]) -> list[tuple[int, ...]]:
     """The columns of a word in each prompt."""
-    known = (conditioning[0][1][COND_KEY] for conditioning in encoded)
-    return [tuple(edits.require_columns(k, word, "words")) for k, word in zip(known, words, strict=True)]
+    known = (PromptWords.of(conditioning[0][1]) for conditioning in encoded)
+    return [tuple(k.require_columns(word, "words")) for k, word in zip(known, words, strict=True)]
 
 
 def batches(*encoded: list, labels: list[tuple] | None = None) -> Iterator[list[int]]:

@@ -39,16 +39,16 @@ def equal(one, other) -> bool:
 def test_without_a_word_it_is_the_stock_encode(clip, text):
     result = ours(clip, text, token())
     assert equal(result, stock(clip, text))
-    assert result[0][1][prompts.COND_KEY]["columns"] == {}
+    assert result[0][1][prompts.COND_KEY].columns == {}
 
 
 def test_a_word_changes_the_encoding_and_says_where_it_stands(clip):
     result = ours(clip, "a photo of <A*>", token())
     assert not equal(result, stock(clip, "a photo of"))
     known = result[0][1][prompts.COND_KEY]
-    assert (known["length"], known["columns"]) == (77, {1: [4]})
-    assert known["texts"][:6] == ["", "a</w>", "photo</w>", "of</w>", "", ""]
-    assert known["ids"][4] < 0 and known["ids"][5:] == [49407] * 72
+    assert (known.length, known.columns) == (77, {1: (4,)})
+    assert known.texts[:6] == ("", "a</w>", "photo</w>", "of</w>", "", "")
+    assert known.ids[4] < 0 and known.ids[5:] == (49407,) * 72
 
 
 @pytest.mark.parametrize(
@@ -66,20 +66,19 @@ def test_a_word_changes_the_encoding_and_says_where_it_stands(clip):
 )
 def test_columns(clip, text, columns):
     found = ours(clip, text, token(), token(1))[0][1][prompts.COND_KEY]
-    assert found["columns"] == {number: columns[number] for number in found["columns"]}
-    assert set(found["columns"]) == set(columns)
+    assert found.columns == {number: tuple(places) for number, places in columns.items()}
 
 
 def test_a_word_of_several_vectors(clip):
     rows = 0.01 * torch.randn(3, 768, generator=torch.Generator().manual_seed(7))
     several = AudioToken(micro.sound(), {"clip_l": rows}, {"clip_l": 0.4})
-    assert ours(clip, "a (<A*>:1.2) sea", several)[0][1][prompts.COND_KEY]["columns"] == {1: [2, 3, 4]}
+    assert ours(clip, "a (<A*>:1.2) sea", several)[0][1][prompts.COND_KEY].columns == {1: (2, 3, 4)}
 
 
 def test_a_word_in_a_later_chunk(clip):
     found = ours(clip, "storm " * 100 + "<A*>", token())[0]
-    (column,) = found[1][prompts.COND_KEY]["columns"][1]
-    assert found[0].shape[1] == found[1][prompts.COND_KEY]["length"] == 154
+    (column,) = found[1][prompts.COND_KEY].columns[1]
+    assert found[0].shape[1] == found[1][prompts.COND_KEY].length == 154
     assert 77 < column < 154
 
 

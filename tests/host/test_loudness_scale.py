@@ -68,7 +68,7 @@ def test_the_edit_grows_with_the_distance_from_one(models):
 
 def test_it_is_column_scaling_of_explicit_maps(precise):
     """The same run with an attention that builds its maps and scales their columns."""
-    column = encode(precise, TARGET)[0][1]["aai_tokens"]["columns"][1][0]
+    column = encode(precise, TARGET)[0][1]["aai_tokens"].columns[1][0]
 
     def explicit(q, k, v, extra):
         heads = extra["n_heads"]

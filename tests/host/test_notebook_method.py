@@ -119,7 +119,7 @@ def test_eq_7_is_attention_refine(models, sampler, cross_end, self_end):
 
 
 def test_attention_replace_with_words_of_unequal_length(models):
-    known = encode(models, BEAST)[0][1]["aai_tokens"]["texts"]
+    known = encode(models, BEAST)[0][1]["aai_tokens"].texts
     tokens = known.index("at</w>") - 5
     assert tokens > 1
     notebook = Notebook(models[0].model.model_sampling, replace(tokens), {"default_": 0.8}, 0.4)

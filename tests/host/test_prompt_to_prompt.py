@@ -349,7 +349,13 @@ def test_windows_of_words(models):
         ({"word_windows": "beach: 0.9-0.1"}, "word_windows"),
         ({"controller": "AttentionReplace"}, "as many|word for word"),
         ({"controller": "nonsense"}, "one of"),
-        ({"blend_words": "storm"}, "Neither prompt"),
+        ({"blend_words": "storm"}, "'storm', which no prompt holds"),
+        ({"blend_words": "beach, strom"}, "'strom', which no prompt holds"),
+        ({"blend_threshold": 1.5}, "between 0 and 1"),
+        ({"memory": "cloud"}, "one of auto, device, ram, recompute"),
+        ({"reweight": "beach: nan"}, "a number of 0 or more"),
+        ({"reweight": "beach: inf"}, "a number of 0 or more"),
+        ({"reweight": "beach: -1"}, "a number of 0 or more"),
     ],
 )
 def test_refusals(models, settings, message):

@@ -39,8 +39,8 @@ def noted_calls(monkeypatch) -> list[tuple[int, Call]]:
     """(bytes that were expected, the call) of each call of the source from now on."""
     begin, noted = AttentionBank.begin, []
 
-    def note(bank, sigma, expected):
-        noted.append((expected, begin(source_memory, sigma, expected)))
+    def note(bank, sigma, expected, step):
+        noted.append((expected, begin(bank, sigma, expected, step)))
         return noted[-1][1]
 
     monkeypatch.setattr(AttentionBank, "begin", note)
@@ -51,6 +51,14 @@ def kept_bytes(call: Call) -> int:
     return sum(x.numel() * x.element_size() for pairs in call.layers.values() for pair in pairs for x in pair)
 
 
+def storage_bytes(call: Call) -> int:
+    """What is really held, of each storage once."""
+    held = {}
+    for pairs in call.layers.values():
+        held |= {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for pair in pairs for x in pair}
+    return sum(held.values())
+
+
 @pytest.mark.parametrize("latent", [empty(), empty(2, 7, 11)], ids=["even", "odd"])
 @pytest.mark.parametrize("settings", [{}, {"self_downsample": 1}, {"cross_end": 0.3, "self_end": 0.7}], ids=str)
 def test_the_banks_bytes_are_known_before_they_are_kept(models, monkeypatch, latent, settings):
@@ -58,6 +66,7 @@ def test_the_banks_bytes_are_known_before_they_are_kept(models, monkeypatch, lat
     edit(models, SOURCE, [TARGET], latent=latent, **settings)
     assert len(noted) == STEPS and noted[0][0] > 0
     assert [kept_bytes(call) for _, call in noted] == [expected for expected, _ in noted]
+    assert [storage_bytes(call) for _, call in noted] == [expected for expected, _ in noted], "no view of a whole batch"
 
 
 def test_what_does_not_fit_is_computed_again(precise, monkeypatch):
@@ -65,8 +74,11 @@ def test_what_does_not_fit_is_computed_again(precise, monkeypatch):
     source, stored = edit(precise, SOURCE, [TARGET], **everything)
     noted = noted_calls(monkeypatch)
     edit(precise, SOURCE, [TARGET], **everything)
-    room = 2.5 * noted[0][0] / source_memory.SHARE
-    monkeypatch.setattr(source_memory, "mm", SimpleNamespace(get_free_memory=lambda device: room))
+    # Room for two calls and a half, besides what the host itself takes for a step of both prompts.
+    step = source_memory.HOST_MARGIN * precise[0].model.memory_required([2, 4, 8, 12])
+    monkeypatch.setattr(source_memory, "SHARE", 1.0)
+    expected = noted[0][0]
+    monkeypatch.setattr(source_memory, "mm", SimpleNamespace(get_free_memory=lambda device: 2.5 * expected + step))
     noted.clear()
     again_source, again = edit(precise, SOURCE, [TARGET], **everything)
     assert [call.place for _, call in noted] == ["ram"] * 2 + ["recompute"] * (STEPS - 2)

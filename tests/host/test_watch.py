@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from aai_pack.aai_models.errors import EditError
@@ -43,14 +45,24 @@ def test_maps_of_words_are_those_of_the_attention(models):
 
 
 def test_all_words_together_are_the_whole_attention(models):
-    known = encode(models, TARGET)[0][1]["aai_tokens"]
-    known["columns"] = {1: list(range(77))}
     with torch.inference_mode():
         cond = encode(models, TARGET)
-        cond[0][1]["aai_tokens"] = known
+    cond[0][1]["aai_tokens"] = replace(cond[0][1]["aai_tokens"], columns={1: tuple(range(77))}, texts=("",) * 77)
     model, maps = watch.watched(models[0], "<A*>", 1, 2)
     alone(models, cond, model=model)
     assert torch.allclose(maps.average(), torch.ones(1, 1, 4, 6), atol=1e-5)
+
+
+def test_the_maps_of_an_area_lie_where_it_is(models):
+    """Of a prompt for the lower right quarter; the whole picture's prompt does not hold the word."""
+    with torch.inference_mode():
+        area = {"area": (4, 6, 4, 6), "strength": 1.0, "set_area_to_bounds": False}
+        part = [[cond, {**extra, **area}] for cond, extra in encode(models, "a sea")]
+        model, maps = watch.watched(models[0], "sea", 1, 2)
+        alone(models, part + encode(models, "sky"), model=model)
+        average = maps.average()[0, 0]
+    assert average.shape == (4, 6) and bool((average[2:, 3:] > 0).all())
+    assert not average[:2].any() and not average[:, :3].any()
 
 
 def test_a_second_run_begins_anew(models):

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from aai_pack.aai_models.inject.attention import column_maps, inject_cross, mix_columns, scale_columns
+from aai_pack.aai_models.inject.attention import (
+    RowEdit,
+    column_factors,
+    inject_cross,
+    mix_columns,
+    own_factors,
+    put_rows,
+    scale_columns,
+    word_columns,
+    word_maps,
+)
 from aai_pack.aai_models.inject.blend import local_blend, word_mask
 
 HEADS, TOKENS, PIXELS, WIDTH = 4, 9, 25, 32
@@ -29,6 +39,12 @@ def explicit(q, k, v, q_source, k_source, matrix, window, scale):
     taken = matrix.ne(0).any(dim=0) & window
     edited = torch.where(taken, theirs, own) * scale
     return (edited @ split(v)).transpose(1, 2).flatten(2)
+
+
+def inject(q, k, v, q_source, k_source, mix, rows=slice(0, 2), source=attend):
+    """What the host's layers call, for one edit of all rows or of some."""
+    edits = [RowEdit(rows, mix, (q_source, k_source))]
+    return inject_cross(attend, source, q, k, v, edits, own_factors(q.shape[0], k.shape[1], edits))
 
 
 @pytest.fixture
@@ -60,7 +76,7 @@ def test_fused_equals_explicit(tensors, name, windowed, scaled):
     if scaled:
         scale[2], scale[4] = 1.7, 0.0
     mix = mix_columns(matrix, window, scale)
-    result = inject_cross(attend, **tensors, mix=mix)
+    result = inject(**tensors, mix=mix)
     assert torch.allclose(result, explicit(**tensors, matrix=matrix, window=window, scale=scale), atol=1e-12)
 
 
@@ -68,11 +84,11 @@ def test_copies_of_a_prompt_change_nothing(tensors):
     mix = mix_columns(
         torch.eye(7, TOKENS, dtype=torch.float64), torch.ones(TOKENS, dtype=torch.bool), torch.ones(TOKENS)
     )
-    once = inject_cross(attend, **tensors, mix=mix)
+    once = inject(**tensors, mix=mix)
     repeated = {
         name: x.repeat(1, 3 if name in "kv" else 2 if name == "k_source" else 1, 1) for name, x in tensors.items()
     }
-    assert torch.allclose(inject_cross(attend, **repeated, mix=mix), once, atol=1e-12)
+    assert torch.allclose(inject(**repeated, mix=mix), once, atol=1e-12)
 
 
 def test_the_same_prompt_with_everything_injected_is_the_source():
@@ -80,7 +96,7 @@ def test_the_same_prompt_with_everything_injected_is_the_source():
     q, k, v = (torch.randn(2, n, WIDTH, generator=generator) for n in (PIXELS, TOKENS, TOKENS))
     other_q = torch.randn(2, PIXELS, WIDTH, generator=generator)
     mix = mix_columns(torch.eye(TOKENS), torch.ones(TOKENS, dtype=torch.bool), torch.ones(TOKENS))
-    assert torch.equal(inject_cross(attend, other_q, k, v, q, k, mix), attend(q, k, v))
+    assert torch.equal(inject(other_q, k, v, q, k, mix), attend(q, k, v))
 
 
 def test_outside_its_window_a_mix_is_neutral():
@@ -104,11 +120,46 @@ def test_scaling_a_value_row_scales_its_column(tensors):
     assert torch.allclose(attend(tensors["q"], tensors["k"], scale_columns(tensors["v"], scale)), expected, atol=1e-12)
 
 
-def test_column_maps_are_the_maps(tensors):
+def test_word_maps_are_the_maps(tensors):
+    words = word_columns([[2], [5], []], TOKENS)
     expected = explicit_maps(tensors["q"], tensors["k"]).mean(dim=1)[..., [2, 5]].float()
-    assert torch.allclose(column_maps(tensors["q"], tensors["k"], HEADS, [2, 5], TOKENS), expected, atol=1e-6)
-    twice = column_maps(tensors["q"], tensors["k"].repeat(1, 2, 1), HEADS, [2, 5], TOKENS)
-    assert torch.allclose(twice, expected, atol=1e-6)
+    found = word_maps(tensors["q"], tensors["k"], HEADS, words)
+    assert torch.allclose(found[..., :2], expected, atol=1e-6) and not found[..., 2].any()
+    twice = word_maps(tensors["q"], tensors["k"].repeat(1, 2, 1), HEADS, words)
+    assert torch.allclose(twice[..., :2], expected, atol=1e-6)
+    both = word_maps(tensors["q"], tensors["k"], HEADS, word_columns([[2, 5]], TOKENS))
+    assert torch.allclose(both[..., 0], expected.sum(-1), atol=1e-6)
+
+
+def test_column_factors_multiply_and_leave_the_rest():
+    factors = column_factors(5, [([1, 2], 2.0), ([2, 9], 0.5), ([], 7.0)])
+    assert factors.tolist() == [1.0, 2.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_other_rows_of_the_batch_keep_their_bits(keeps):
+    """Between two rows that are not edited; with nothing of its own left, the edit's row is the source's to the last bit."""
+    generator = torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(3, n, WIDTH, generator=generator) for n in (PIXELS, TOKENS, TOKENS))
+    source = torch.randn(1, PIXELS, WIDTH, generator=generator), torch.randn(1, TOKENS, WIDTH, generator=generator)
+    matrix = torch.eye(TOKENS)
+    if keeps:
+        matrix[:, 3] = 0.0
+    mix = mix_columns(matrix, torch.ones(TOKENS, dtype=torch.bool), torch.ones(TOKENS))
+    before = [x.clone() for x in (q, k, v)]
+    result = inject(q, k, v, *source, mix, rows=slice(1, 2))
+    assert torch.equal(result[[0, 2]], attend(q, k, v)[[0, 2]])
+    assert all(torch.equal(x, y) for x, y in zip((q, k, v), before, strict=True)), (
+        "the model's own tensors are not written to"
+    )
+    assert keeps or torch.equal(result[1:2], attend(*source, v[1:2]))
+
+
+def test_rows_are_put_in_order():
+    batch = torch.arange(5.0)[:, None]
+    one, two = torch.tensor([[10.0], [11.0]]), torch.tensor([[12.0]])
+    assert put_rows(batch, [(slice(3, 4), two), (slice(0, 2), one)]).flatten().tolist() == [10, 11, 2, 12, 4]
+    assert put_rows(one, [(slice(0, 2), one)]) is one
 
 
 def test_local_blend_is_the_source_outside_the_mask():

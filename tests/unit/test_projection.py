@@ -95,7 +95,8 @@ def test_refinement_matrix():
 
 
 def test_replacement_of_a_word_of_one_token_by_one_of_two():
-    matrix = replacement_matrix([[0], [1], [2, 3], [4]], [[0], [1], [2], [3]], {2}, 7, 7)
+    target, source = [BOS, 1, 2, 3, EOS, EOS, EOS], [BOS, 1, 4, EOS, EOS, EOS, EOS]
+    matrix = replacement_matrix([[1], [2, 3]], [[1], [2]], {1}, target, source)
     assert matrix[2].tolist() == [0, 0, 0.5, 0.5, 0, 0, 0]
     # The rest of the source is followed to its end; the reference repeats the target's columns there.
     assert matrix[:, 4:].argmax(dim=0).tolist() == [3, 4, 5]
@@ -104,4 +105,4 @@ def test_replacement_of_a_word_of_one_token_by_one_of_two():
 
 def test_replacement_needs_as_many_words():
     with pytest.raises(ValueError, match="as many words"):
-        replacement_matrix([[0]], [[0], [1]], set(), 7, 7)
+        replacement_matrix([[1]], [[1], [2]], set(), [BOS, 1, EOS], [BOS, 1, 2, EOS])

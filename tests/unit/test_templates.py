@@ -33,3 +33,21 @@ def test_braces_are_words_of_the_artist():
 def test_refusals(use, scene):
     with pytest.raises(EditError):
         build_prompts(use, scene)
+
+
+@pytest.mark.parametrize(
+    ("scene", "source"),
+    [
+        ("a beach with (<A*>:1.3)", "a beach with"),
+        ("a ((<A*>)) beach", "a beach"),
+        (r"a \(<A*>\) beach", "a beach"),
+        ("a beach, <A*>, sunset", "a beach, sunset"),
+        ("<A*>, a beach", "a beach"),
+        ("a beach, (<A*>:1.2)", "a beach"),
+        ("(a storm of <A*>:1.3) at sea", "(a storm of:1.3) at sea"),
+        ("(<A*>, <A2>:1.1) sea", "sea"),
+        ("a {red|blue} <A*> dog", "a {red|blue} dog"),
+    ],
+)
+def test_the_source_has_nothing_left_of_the_word(scene, source):
+    assert build_prompts("edit", scene)[:2] == (source, scene)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from aai_pack.aai_models.errors import TokenError
-from aai_pack.aai_models.inject.words import find_words, replace_words, require_words
+from aai_pack.aai_models.errors import EditError, TokenError
+from aai_pack.aai_models.inject.words import (
+    find_words,
+    near_misses,
+    parse_word_values,
+    replace_words,
+    require_words,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,3 +40,35 @@ def test_a_word_needs_its_sound():
         require_words("<A2>", {1})
     with pytest.raises(TokenError, match="Connect an audio token"):
         require_words("<A*>", set())
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<a*> at sea", ["<a*>"]),
+        ("<A *> and <A*:1.2>", ["<A *>", "<A*:1.2>"]),
+        ("\uff1cA*\uff1e, \u3008A2\u3009", ["\uff1cA*\uff1e", "\u3008A2\u3009"]),
+        ("<A> twice <A>", ["<A>"]),
+        ("<A*>, <A2>, (<A*>:1.3), <B*>, <artist>, a < b > c", []),
+    ],
+)
+def test_near_misses(text, found):
+    assert near_misses(text) == found
+
+
+@pytest.mark.parametrize(
+    "line", ["x: nan", "x: inf", "x: -1", "x: 1-inf", "x: 1--2", "x:", ": 2", "x: 1,5", "x: 1e999"]
+)
+def test_values_that_are_no_numbers_are_refused(line):
+    with pytest.raises(EditError, match="a word, a colon and a number"):
+        parse_word_values(line, "reweight")
+
+
+def test_values():
+    text = "rain: 1.5\n<A*>: .5; the red car: 0.2 - 0.8\npikachu_(pokemon): 1e-1"
+    assert parse_word_values(text, "reweight") == {
+        "rain": (1.5,),
+        "<A*>": (0.5,),
+        "the red car": (0.2, 0.8),
+        "pikachu_(pokemon)": (0.1,),
+    }

@@ -3,21 +3,98 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import comfy.sd1_clip
 from torch import Tensor
 
 from ....aai_models.adapt.token import AudioToken
-from ....aai_models.errors import TokenError
-from ....aai_models.inject.words import replace_words, require_words
+from ....aai_models.errors import EditError, TokenError
+from ....aai_models.inject.words import INSIDE_EMBEDDING, WrittenWords, near_misses, replace_words, require_words
+from .messages import tell
+
+log = logging.getLogger(__name__)
 
 SPELLED = re.compile(r"__aai_(\d+)__(.*)", re.DOTALL)
 FAMILIES = ("clip_l", "clip_g", "clip_h")  # text encoders of SD1.x, SDXL and SD2.x
-# On each conditioning: {"length": tokens, "columns": {number: [column, ...]}, "ids": [id of each column; negative for rows
-# that are vectors], "texts": [what each column spells, "" for specials, padding and vectors]}.
-COND_KEY = "aai_tokens"
+COND_KEY = "aai_tokens"  # on each conditioning of `encode`: its `PromptWords`
+
+
+@dataclass(frozen=True)
+class PromptWords:
+    """Which words an encoded prompt holds, and at which columns. Never written to: conditionings that are copied share it."""
+
+    prompt: str  # as the artist wrote it
+    length: int  # columns
+    columns: dict[int, tuple[int, ...]]  # of each audio word, by its number
+    ids: tuple[int, ...]  # of each column's token; negative for vectors, the same for equal ones
+    texts: tuple[str, ...]  # what each column spells in CLIP's vocabulary, "" for specials, padding and vectors
+    kept: tuple[int, ...] = ()  # columns that an edit leaves their own maps, besides audio words
+
+    @classmethod
+    def of(cls, extra: dict) -> PromptWords | None:
+        """What is noted on a conditioning's dict; None where its prompt was encoded by another node."""
+        known = extra.get(COND_KEY)
+        return known if isinstance(known, cls) else None
+
+    @classmethod
+    def require(cls, cond: Tensor, extra: dict, what: str) -> PromptWords:
+        """What is noted; raises `EditError` where it is missing or does not belong to `cond` (B, L, C)."""
+        known = cls.of(extra)
+        if known is None:
+            raise EditError(
+                f"The {what} conditioning does not say which words it holds",
+                "Source and target are encoded by Prompt with Sounds, which needs no sound for that",
+                "Replace CLIP Text Encode by Prompt with Sounds",
+            )
+        if cond.shape[1] < known.length:
+            raise EditError(
+                f"The {what} conditioning has {cond.shape[1]} tokens, its prompt {known.length}",
+                "The conditioning is that of its prompt",
+                "Connect Prompt with Sounds directly",
+            )
+        return known
+
+    def columns_of(self, phrase: str) -> list[int]:
+        """The columns of all places where a word or phrase is written; empty if it is not."""
+        return WrittenWords(self.texts, self.columns).find(phrase)
+
+    def require_columns(self, phrase: str, what: str) -> list[int]:
+        """`columns_of`; raises `EditError` if the prompt does not hold the phrase."""
+        columns = self.columns_of(phrase)
+        if not columns:
+            raise unknown_words([phrase], [self], what)
+        return columns
+
+    @property
+    def own(self) -> set[int]:
+        """Columns that keep their own maps in an edit: those of audio words, and what was asked to be kept."""
+        return {column for places in self.columns.values() for column in places} | set(self.kept)
+
+    def keep(self, columns: Iterable[int]) -> PromptWords:
+        """The same prompt with more columns that an edit leaves their own maps."""
+        return replace(self, kept=tuple(sorted({*self.kept, *columns})))
+
+
+def missing_words(phrases: Iterable[str], prompts: Iterable[PromptWords]) -> list[str]:
+    """The phrases that none of the prompts holds."""
+    prompts = list(prompts)
+    return [phrase for phrase in phrases if not any(known.columns_of(phrase) for known in prompts)]
+
+
+def unknown_words(phrases: list[str], prompts: Iterable[PromptWords], what: str) -> EditError:
+    """The error that names phrases which no prompt holds."""
+    read = " | ".join(dict.fromkeys(known.prompt for known in prompts))
+    some = len({known.prompt for known in prompts}) > 1
+    return EditError(
+        f"{what} names {', '.join(map(repr, phrases))}, which {'no prompt holds' if some else 'the prompt does not hold'}",
+        f"The {'prompts read' if some else 'prompt reads'}: {read}",
+        "Use its words, spelled as there",
+    )
 
 
 def spell(number: int) -> str:
@@ -103,17 +180,35 @@ def _list(widths: dict[str, int]) -> str:
 
 def encode(clip, text: str, tokens: dict[int, AudioToken]):
     """Encode a prompt with audio words -> CONDITIONING that knows their columns; without any, exactly the stock encode."""
+    _check_spelling(text)
     numbers = require_words(text, set(tokens))
     if not numbers:
         tokenized = clip.tokenize(text)
         known = isinstance(tokenized, dict) and any(key in FAMILIES for key in map(_embedding_key(clip), tokenized))
-        extra = {COND_KEY: describe(clip, tokenized, {})} if known else {}
+        extra = {COND_KEY: describe(clip, text, tokenized, {})} if known else {}
         return clip.encode_from_tokens_scheduled(tokenized, add_dict=extra)
     check_tokens(clip, {number: tokens[number] for number in numbers})
     table = {number: tokens[number].vectors for number in numbers}
     private = with_words(clip, table)
     tokenized = private.tokenize(replace_words(text, spell))
-    return private.encode_from_tokens_scheduled(tokenized, add_dict={COND_KEY: describe(clip, tokenized, table)})
+    return private.encode_from_tokens_scheduled(tokenized, add_dict={COND_KEY: describe(clip, text, tokenized, table)})
+
+
+def _check_spelling(text: str) -> None:
+    """Raise `TokenError` for what cannot be read; say what looks like an audio word and is none."""
+    if INSIDE_EMBEDDING.search(text):
+        raise TokenError(
+            "The prompt has an audio word behind embedding:",
+            "<A*> stands for a connected word; embedding: names a file in models/embeddings",
+            "Write <A*> alone, or embedding: with the name of a file",
+        )
+    if misspelled := near_misses(text):
+        message = (
+            f"{', '.join(misspelled)} is read as ordinary text. An audio word is written <A*> or <A2>, its weight outside, "
+            "as in (<A*>:1.2)."
+        )
+        log.warning(message)
+        tell(message)
 
 
 def _embedding_key(clip):
@@ -122,16 +217,16 @@ def _embedding_key(clip):
     return lambda key: tokenizers.get(f"clip_{key}", tokenizers.get(key))
 
 
-def describe(clip, tokenized: dict, table: dict[int, dict[str, Tensor]]) -> dict:
-    """What later nodes need to know of an encoded prompt: see `COND_KEY`."""
-    found = find_columns(tokenized, table)
+def describe(clip, text: str, tokenized: dict, table: dict[int, dict[str, Tensor]]) -> PromptWords:
+    """What later nodes need to know of an encoded prompt."""
+    columns, length = find_columns(tokenized, table)
     key = "l" if "l" in tokenized else next(iter(tokenized))  # pads of CLIP-L are EOS, whose maps carry the picture
     tokenizer = next(t for t in sub_tokenizers(clip).values() if t.embedding_key == _embedding_key(clip)(key))
     special = {tokenizer.start_token, tokenizer.end_token, tokenizer.pad_token}
     entries = [entry[0] for chunk in tokenized[key] for entry in chunk]
-    entries += [tokenizer.end_token] * (found["length"] - len(entries))
-    texts = ["" if isinstance(e, Tensor) or e in special else tokenizer.inv_vocab.get(e, "") for e in entries]
-    return {**found, "ids": [_identity(entry) for entry in entries], "texts": texts}
+    entries += [tokenizer.end_token] * (length - len(entries))
+    texts = ("" if isinstance(e, Tensor) or e in special else tokenizer.inv_vocab.get(e, "") for e in entries)
+    return PromptWords(text, length, columns, tuple(map(_identity, entries)), tuple(texts))
 
 
 def _identity(entry) -> int:
@@ -141,8 +236,8 @@ def _identity(entry) -> int:
     return -1 - zlib.crc32(entry.detach().float().cpu().contiguous().numpy().tobytes())
 
 
-def find_columns(tokenized: dict, table: dict[int, dict[str, Tensor]]) -> dict:
-    """Where the rows of each audio word stand in the encoded prompt, counted over all its chunks."""
+def find_columns(tokenized: dict, table: dict[int, dict[str, Tensor]]) -> tuple[dict[int, tuple[int, ...]], int]:
+    """(columns of each audio word in the encoded prompt, counted over all its chunks; how many columns it has)."""
     found: dict[str, dict[int, list[int]]] = {}
     length = 0
     for key, chunks in tokenized.items():
@@ -162,7 +257,7 @@ def find_columns(tokenized: dict, table: dict[int, dict[str, Tensor]]) -> dict:
             "Each encoder needs the same number of vectors",
             "Train or save the token again",
         )
-    return {"length": length, "columns": first}
+    return {number: tuple(places) for number, places in first.items()}, length
 
 
 def _owner(entry, table) -> int | None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ....aai_models.errors import EditError
-from ....aai_models.inject.attention import ColumnMix, mix_columns
-from ....aai_models.inject.projection import project_prompt, refinement_matrix, replacement_matrix
-from ....aai_models.inject.words import END_OF_WORD, parse_word_values, phrase_columns
-from ..base.prompt_words import COND_KEY
+from ....aai_models.inject.attention import ColumnMix, column_factors, mix_columns
+from ....aai_models.inject.projection import project_prompt, refinement_matrix, replacement_matrix, word_places
+from ....aai_models.inject.words import END_OF_WORD, parse_word_values
+from ..base.prompt_words import PromptWords, missing_words, unknown_words
 from ..base.rows import fill_up
+from .photo import PHOTO_KEY, Photo
+from .source_memory import MEMORY
 
 TAG = "aai_p2p"  # on each conditioning of an edit
 CONTROLLERS = ("AttentionRefine", "AttentionReplace")
@@ -45,6 +49,7 @@ class EditSettings:
             ("controller", CONTROLLERS),
             ("reweight_base", REWEIGHT_BASES),
             ("reweight_window", SCALE_WINDOWS),
+            ("memory", MEMORY),
         ):
             if getattr(self, name) not in allowed:
                 raise EditError(
@@ -52,6 +57,9 @@ class EditSettings:
                 )
         for kind in ("cross", "self"):
             check_window(getattr(self, f"{kind}_start"), getattr(self, f"{kind}_end"), kind)
+        for name in ("blend_threshold", "blend_start"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise EditError(f"{name} is {getattr(self, name):g}", "It lies between 0 and 1", "Correct it")
 
 
 def check_window(start: float, end: float, what: str) -> None:
@@ -64,26 +72,37 @@ def check_window(start: float, end: float, what: str) -> None:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edit:
     """How one target conditioning follows one of the source; S and T are the lengths of their prompts."""
 
     source: int  # which conditioning of the source
     matrix: Tensor  # (S, T), see mix_columns
-    starts: Tensor  # (T,) percent
-    ends: Tensor  # (T,) percent
+    windows: tuple[tuple[float, float], ...]  # of each of the T columns: start and end in percent
     scale: Tensor  # (T,)
     settings: EditSettings
 
-    def mix(self, active: Tensor, source_length: int, target_length: int) -> ColumnMix:
-        """The mix while the windows `active` (T,) are open, for prompts of these lengths."""
+    @cached_property
+    def all_windows(self) -> frozenset[tuple[float, float]]:
+        """The windows of its columns, each once."""
+        return frozenset(self.windows)
+
+    @cached_property
+    def taking(self) -> frozenset[tuple[float, float]]:
+        """The windows in which a column takes a map of the source."""
+        taken = self.matrix.ne(0).any(dim=0).tolist()
+        return frozenset(window for window, takes in zip(self.windows, taken, strict=True) if takes)
+
+    def mix(self, opened: Collection[tuple[float, float]], source_length: int, target_length: int) -> ColumnMix:
+        """The mix while the windows `opened` are open, for prompts of these lengths."""
         matrix = fill_up(fill_up(self.matrix, source_length, 0.0, dim=0), target_length, 0.0, dim=1)
-        window = fill_up(active.float(), target_length, 0.0).bool()
+        active = torch.tensor([float(window in opened) for window in self.windows])
         scale = fill_up(self.scale, target_length, 1.0)
+        window = fill_up(active, target_length, 0.0).bool()
         return mix_columns(matrix, window, scale, self.settings.reweight_window == "whole_run")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Branch:
     """The tag of a conditioning: which picture it belongs to, and how that follows the source."""
 
@@ -95,7 +114,30 @@ class Branch:
     edit: Edit | None = None
     blend_columns: tuple[int, ...] = ()  # columns whose maps make the mask of local blend
     blend_mask: Tensor | None = None  # (B, H, W) the artist's own mask
-    photo: str | None = None  # how a photo takes the place of a generated source
+    photo: Photo | None = None  # how a photo takes the place of a generated source
+    prompts: tuple[PromptWords, ...] = ()  # of the source and all edits
+
+
+class NeedsEditModel:
+    """Rides on an edit's conditionings where the host asks each for its inputs: a sampler without our model says so.
+
+    Source and target in one list would else be mixed into one picture, and nobody would know why.
+    """
+
+    KEY = "aai_p2p"  # among the model's conditionings
+
+    def process_cond(self, batch_size, **kwargs):
+        raise EditError(
+            "The sampler got the prompts of an edit, and a model that does not know of it",
+            "MODEL, positive and LATENT of Edit with Sound belong together",
+            "Connect the MODEL output of Edit with Sound to the sampler",
+        )
+
+
+def sampled(entry: dict) -> dict:
+    """A copy of a conditioning without what refuses other samplers."""
+    asked = {key: value for key, value in entry.get("model_conds", {}).items() if key != NeedsEditModel.KEY}
+    return {**entry, "model_conds": asked} if "model_conds" in entry else dict(entry)
 
 
 def plan(source, targets: list, settings: EditSettings, pictures: int, mask: Tensor | None = None) -> list:
@@ -104,38 +146,69 @@ def plan(source, targets: list, settings: EditSettings, pictures: int, mask: Ten
     if not source or not all(targets):
         raise EditError("A conditioning is empty", "Source and target each hold a prompt", "Connect a prompt to each")
     count = 1 + len(targets)
-    photo = source[0][1].get("aai_photo")
-    shared = {"count": count, "pictures": pictures, "settings": settings, "blend_mask": mask, "photo": photo}
-    source_words = words_of(settings.blend_words)
+    known_sources = [PromptWords.require(*part, "source") for part in source]
+    known_targets = [
+        [PromptWords.require(*part, f"target {number}") for part in target]
+        for number, target in enumerate(targets, start=1)
+    ]
+    prompts = (*known_sources, *(known for target in known_targets for known in target))
+    blend_words = words_of(settings.blend_words)
+    if missing := missing_words(blend_words, prompts):
+        raise unknown_words(missing, prompts, "blend_words")
+    shared = {
+        **{"count": count, "pictures": pictures, "settings": settings, "photo": source[0][1].get(PHOTO_KEY)},
+        **{"prompts": prompts, "blend_mask": as_mask(mask, pictures)},
+    }
+
+    def branch(number: int, index: int, known: PromptWords, edit: Edit | None = None) -> Branch:
+        return Branch(number, index, edit=edit, blend_columns=_all_columns(known, blend_words), **shared)
+
     planned = []
-    for index, (cond, extra) in enumerate(source):
-        columns = _blend_columns(known_words(cond, extra, "source"), source_words)
-        planned.append([cond, {**extra, TAG: Branch(0, index, blend_columns=columns, **shared)}])
-    for number, target in enumerate(targets, start=1):
-        if len(source) not in (1, len(target)):
-            raise EditError(
-                f"The source has {len(source)} parts and target {number} has {len(target)}",
-                "Regional prompts need the same regions in both, or a single source",
-                "Build source and target with the same nodes",
-            )
-        if (widths := {cond.shape[-1] for cond, _ in (*source, *target)}) != {source[0][0].shape[-1]}:
-            raise EditError(
-                f"The words of source and target {number} have {' and '.join(map(str, sorted(widths)))} values",
-                "Both are encoded by the CLIP of one checkpoint",
-                "Connect the same CLIP to both prompts",
-            )
-        for index, (cond, extra) in enumerate(target):
+    for index, ((cond, extra), known) in enumerate(zip(source, known_sources, strict=True)):
+        planned.append(_tagged(cond, extra, branch(0, index, known)))
+    for number, (target, knowns) in enumerate(zip(targets, known_targets, strict=True), start=1):
+        _check_pair(source, target, number)
+        for index, ((cond, extra), known) in enumerate(zip(target, knowns, strict=True)):
             partner = 0 if len(source) == 1 else index
-            known_source = known_words(*source[partner], "source")
-            known = known_words(cond, extra, f"target {number}")
-            edit = join_tails(make_edit(known_source, known, partner, settings), source[partner][0], cond)
-            columns = _blend_columns(known, source_words)
-            planned.append([cond, {**extra, TAG: Branch(number, index, edit=edit, blend_columns=columns, **shared)}])
-    if source_words and not any(extra[TAG].blend_columns for _, extra in planned):
-        raise EditError(
-            f"Neither prompt holds {settings.blend_words!r}", "blend_words are words of the prompts", "Correct them"
-        )
+            edit = join_tails(make_edit(known_sources[partner], known, partner, settings), source[partner][0], cond)
+            planned.append(_tagged(cond, extra, branch(number, index, known, edit)))
     return planned
+
+
+def _tagged(cond: Tensor, extra: dict, tag: Branch) -> list:
+    refuses = {NeedsEditModel.KEY: NeedsEditModel()}
+    return [cond, {**extra, TAG: tag, "model_conds": {**extra.get("model_conds", {}), **refuses}}]
+
+
+def _check_pair(source: list, target: list, number: int) -> None:
+    """Raise `EditError` for conditionings that cannot be source and target of one edit."""
+    if len(source) not in (1, len(target)):
+        raise EditError(
+            f"The source has {len(source)} parts and target {number} has {len(target)}",
+            "Regional prompts need the same regions in both, or a single source",
+            "Build source and target with the same nodes",
+        )
+    if (widths := {cond.shape[-1] for cond, _ in (*source, *target)}) != {source[0][0].shape[-1]}:
+        raise EditError(
+            f"The words of source and target {number} have {' and '.join(map(str, sorted(widths)))} values",
+            "Both are encoded by the CLIP of one checkpoint",
+            "Connect the same CLIP to both prompts",
+        )
+
+
+def as_mask(mask: Tensor | None, pictures: int) -> Tensor | None:
+    """A mask of any of the host's shapes, (H, W), (B, H, W) or (B, 1, H, W), as (1 or pictures, H, W)."""
+    if mask is None:
+        return None
+    flat = mask.squeeze(1) if mask.ndim == 4 and mask.shape[1] == 1 else mask
+    flat = flat.unsqueeze(0) if flat.ndim == 2 else flat
+    if flat.ndim != 3 or flat.shape[0] not in (1, pictures) or not flat.numel():
+        raise EditError(
+            f"blend_mask is {' x '.join(map(str, mask.shape))}",
+            f"A mask is height x width, one for all or one for each of {pictures} pictures",
+            "Connect a MASK of that size",
+        )
+    return flat
 
 
 def words_of(text: str) -> list[str]:
@@ -143,48 +216,28 @@ def words_of(text: str) -> list[str]:
     return [phrase.strip() for phrase in text.split(",") if phrase.strip()]
 
 
-def _blend_columns(known: dict, phrases: list[str]) -> tuple[int, ...]:
-    return tuple(c for phrase in phrases for c in phrase_columns(known["texts"], known["columns"], phrase))
+def _all_columns(known: PromptWords, phrases: list[str]) -> tuple[int, ...]:
+    return tuple(sorted({column for phrase in phrases for column in known.columns_of(phrase)}))
 
 
-def known_words(cond: Tensor, extra: dict, what: str) -> dict:
-    """What the prompt's encoder noted; raises `EditError` where it is missing or does not belong to `cond`."""
-    known = extra.get(COND_KEY)
-    if known is None or "ids" not in known:
-        raise EditError(
-            f"The {what} conditioning does not say which words it holds",
-            "Source and target are encoded by Prompt with Sounds, which needs no sound for that",
-            "Replace CLIP Text Encode by Prompt with Sounds",
-        )
-    if cond.shape[1] < known["length"]:
-        raise EditError(
-            f"The {what} conditioning has {cond.shape[1]} tokens, its prompt {known['length']}",
-            "The conditioning is that of its prompt",
-            "Connect Prompt with Sounds directly",
-        )
-    return known
-
-
-def make_edit(source: dict, target: dict, partner: int, settings: EditSettings) -> Edit:
+def make_edit(source: PromptWords, target: PromptWords, partner: int, settings: EditSettings) -> Edit:
     """The plan for one pair of encoded prompts."""
-    length = target["length"]
-    keep = {column for columns in target["columns"].values() for column in columns} | set(target.get("kept", ()))
-    scale = torch.ones(length)
+    keep, scales = target.own, []
     for phrase, (factor, *more) in parse_word_values(settings.reweight, "reweight").items():
         if more:
             raise EditError(f"reweight gives {phrase!r} a range", "It takes one factor, 1 for no change", "Correct it")
-        columns = require_columns(target, phrase, "reweight")
-        scale[columns] = factor
+        columns = target.require_columns(phrase, "reweight")
+        scales.append((columns, factor))
         if settings.reweight_base == "own":
             keep |= set(columns)
-    starts, ends = (torch.full((length,), value) for value in (settings.cross_start, settings.cross_end))
+    windows = [(settings.cross_start, settings.cross_end)] * target.length
     for phrase, window in parse_word_values(settings.word_windows, "word_windows").items():
         start, end = window if len(window) == 2 else (0.0, window[0])
         check_window(start, end, f"word_windows ({phrase})")
-        columns = require_columns(target, phrase, "word_windows")
-        starts[columns], ends[columns] = start, end
+        for column in target.require_columns(phrase, "word_windows"):
+            windows[column] = (start, end)
     matrix = _matrix(source, target, keep, settings.controller)
-    return Edit(partner, matrix, starts, ends, scale, settings)
+    return Edit(partner, matrix, tuple(windows), column_factors(target.length, scales), settings)
 
 
 def join_tails(edit: Edit, source: Tensor, target: Tensor) -> Edit:
@@ -203,53 +256,38 @@ def join_tails(edit: Edit, source: Tensor, target: Tensor) -> Edit:
     return replace(
         edit,
         matrix=matrix,
-        starts=fill_up(edit.starts, second + count, edit.settings.cross_start),
-        ends=fill_up(edit.ends, second + count, edit.settings.cross_end),
+        windows=(*edit.windows, *[(edit.settings.cross_start, edit.settings.cross_end)] * count),
         scale=fill_up(edit.scale, second + count, 1.0),
     )
 
 
-def require_columns(known: dict, phrase: str, what: str) -> list[int]:
-    """The columns of a phrase; raises `EditError` if the prompt does not hold it."""
-    columns = phrase_columns(known["texts"], known["columns"], phrase)
-    if not columns:
-        words = " ".join(text.removesuffix(END_OF_WORD) for text in known["texts"] if text)
-        raise EditError(
-            f"{what} names {phrase!r}, which the prompt does not hold", f"The prompt reads: {words}", "Use its words"
-        )
-    return columns
-
-
-def _matrix(source: dict, target: dict, keep: set[int], controller: str) -> Tensor:
+def _matrix(source: PromptWords, target: PromptWords, keep: set[int], controller: str) -> Tensor:
     if controller == "AttentionRefine":
-        return refinement_matrix(project_prompt(target["ids"], source["ids"], keep), source["length"])
+        return refinement_matrix(project_prompt(target.ids, source.ids, keep), source.length)
     ours, theirs = (_word_columns(known) for known in (target, source))
     if len(ours) != len(theirs):
         raise EditError(
-            f"The source has {len(theirs) - 2} words and the target {len(ours) - 2}",
+            f"The source has {len(theirs)} words and the target {len(ours)}",
             "AttentionReplace exchanges word for word",
             "Use AttentionRefine, or prompts with the same number of words",
         )
     changed = {
         index
         for index, (a, b) in enumerate(zip(ours, theirs, strict=True))
-        if [target["ids"][c] for c in a] != [source["ids"][c] for c in b]
+        if [target.ids[c] for c in a] != [source.ids[c] for c in b]
     }
-    return replacement_matrix(ours, theirs, changed, target["length"], source["length"], keep)
+    return replacement_matrix(ours, theirs, changed, target.ids, source.ids, keep)
 
 
-def _word_columns(known: dict) -> list[list[int]]:
-    """Columns of BOS, of each word, and of the first EOS of a prompt of one chunk."""
-    words: list[list[int]] = [[0]]
-    current: list[int] = []
-    owner = {column: number for number, columns in known["columns"].items() for column in columns}
-    end = max(known["ids"])
-    for column in range(1, known["length"]):
-        if known["ids"][column] == end:
-            return [*words, [column]]
+def _word_columns(known: PromptWords) -> list[list[int]]:
+    """Columns of each word of a prompt, over all its chunks."""
+    words, current = [], []
+    owner = {column: number for number, columns in known.columns.items() for column in columns}
+    for column in word_places(known.ids):
         current.append(column)
-        last_of_vector = column in owner and owner.get(column + 1) != owner[column]
-        if known["texts"][column].endswith(END_OF_WORD) or last_of_vector:
+        is_vector = not known.texts[column]  # of an audio word or of an embedding, each of which is one word
+        ends = owner.get(column + 1) != owner[column] if column in owner else is_vector
+        if ends or known.texts[column].endswith(END_OF_WORD):
             words.append(current)
             current = []
     return words

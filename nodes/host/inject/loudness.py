@@ -15,11 +15,11 @@ from torch import Tensor
 from ....aai_models.audio.loudness import LARGEST_SCALE, integrated, momentary, to_scale
 from ....aai_models.audio.waveform import as_waveform
 from ....aai_models.errors import EditError
-from ....aai_models.inject.attention import scale_columns
+from ....aai_models.inject.attention import column_factors, copies
 from ..base.patches import add_patch, require_unet, with_wrapper
-from ..base.prompt_words import COND_KEY
-from ..base.rows import identify_rows, is_open, prompt_length, rows_in_call
-from .edits import check_window, known_words, require_columns, words_of
+from ..base.prompt_words import COND_KEY, PromptWords, missing_words, unknown_words
+from ..base.rows import CallMemo, RowFinder, Windows, fill_up, identify_rows, is_rearranged, prompt_length
+from .edits import check_window, words_of
 
 log = logging.getLogger(__name__)
 KEY = "aai_loudness"
@@ -68,13 +68,18 @@ def scaled(conditioning: list, words: str, factor: float, start: float, end: flo
     check_window(start, end, "scale")
     if factor == 1.0 or start == end:
         return conditioning
-    marked = []
-    for cond, extra in conditioning:
-        known = known_words(cond, extra, "connected")
-        columns = sorted({c for phrase in words_of(words) for c in require_columns(known, phrase, "words")})
+    phrases, marked = words_of(words), []
+    knowns = [PromptWords.require(cond, extra, "connected") for cond, extra in conditioning]
+    if missing := missing_words(phrases, knowns):
+        raise unknown_words(missing, knowns, "words")
+    for (cond, extra), known in zip(conditioning, knowns, strict=True):
+        columns = sorted({column for phrase in phrases for column in known.columns_of(phrase)})
+        if not columns:  # a part of a regional prompt that holds none of them
+            marked.append([cond, extra])
+            continue
         scales = (*extra.get(SCALES, ()), WordScale(tuple(columns), factor, start, end))
         if base == "own":  # prompt-to-prompt then leaves these words their own maps
-            known = {**known, "kept": sorted({*known.get("kept", ()), *columns})}
+            known = known.keep(columns)
         marked.append([cond, {**extra, SCALES: scales, COND_KEY: known}])
     return marked
 
@@ -87,38 +92,41 @@ def patched(model):
 
 def _sample(executor, guider, sigmas, extra_args, *args, **kwargs):
     options = extra_args["model_options"].setdefault("transformer_options", {})
-    rows = identify_rows(guider, options)
-    if any(SCALES in entry for entry in rows.values()):
-        add_patch(options, "attn2_patch", _row_patch(rows, guider.inner_model.model_sampling))
+    finder = RowFinder()
+    finder.entries = {i: entry for i, entry in identify_rows(guider, options).items() if SCALES in entry}
+    if finder.entries:
+        add_patch(options, "attn2_patch", _row_patch(finder, Windows(guider.inner_model.model_sampling)))
     return executor(guider, sigmas, extra_args, *args, **kwargs)
 
 
-def _row_patch(rows: dict, sampling):
+def _row_patch(finder: RowFinder, windows: Windows):
     """Scales the value rows of those rows of the batch that are marked."""
+    memo, warned = CallMemo(), []
+
+    def factors(value: Tensor, extra: dict) -> Tensor | None:
+        """(B, L, 1) for a whole call of the model; None where nothing is scaled."""
+        sigma, total = float(extra["sigmas"].flatten()[0]), None
+        for rows, entry in finder.rows(extra, value.shape[0]):
+            open_now = [(s.columns, s.factor) for s in entry[SCALES] if windows.is_open(s.start, s.end, sigma)]
+            scale = column_factors(prompt_length(entry), open_now)
+            if bool((scale != 1).any()):
+                total = torch.ones(*value.shape[:2], 1) if total is None else total
+                total[rows] = copies(scale, value.shape[1])[:, None]
+        return None if total is None else total.to(value)
 
     def patch(n, context, value, extra):
-        sigma = None
-        for where, identity in rows_in_call(extra, value.shape[0]):
-            entry = rows.get(identity, {})
-            if SCALES not in entry:
-                continue
-            sigma = float(extra["sigmas"].flatten()[0]) if sigma is None else sigma
-            scale = column_scale(entry[SCALES], prompt_length(entry), sampling, sigma)
-            if scale is not None:
-                value = value.clone() if value is context else value
-                value[where] = scale_columns(value[where], scale)
-        return n, context, value
+        if is_rearranged(extra, n.shape[0]) or n.shape[0] != value.shape[0]:
+            if not warned:
+                warned.append(True)
+                log.warning(
+                    "Loudness scale: another node gave attention other rows, so that the words are not scaled there."
+                )
+            return n, context, value
+        key = (value.shape, value.dtype, value.device)
+        scale = memo.get(extra, key, lambda: factors(value, extra))
+        return n, context, value if scale is None else value * scale
 
     return patch
-
-
-def column_scale(scales: tuple[WordScale, ...], length: int, sampling, sigma: float) -> Tensor | None:
-    """(length,) product of the scales that are open at `sigma`; None where there is none."""
-    total = torch.ones(length)
-    for scale in scales:
-        if is_open(sampling, scale.start, scale.end, sigma):
-            total[[c for c in scale.columns if c < length]] *= scale.factor
-    return None if bool((total == 1).all()) else total
 
 
 def hooked(conditioning: list) -> list:
@@ -133,10 +141,8 @@ def hooked(conditioning: list) -> list:
             if scales:
                 piece[0][1].update(start_percent=start, end_percent=end)
             if active:
-                factor = torch.ones(cond.shape[1])
-                for scale in active:
-                    factor[[c for c in scale.columns if c < cond.shape[1]]] *= scale.factor
-                piece = comfy.hooks.set_hooks_for_conditioning(piece, _hook(factor))
+                factors = column_factors(cond.shape[1], [(scale.columns, scale.factor) for scale in active])
+                piece = comfy.hooks.set_hooks_for_conditioning(piece, _hook(factors))
             result += piece
     return result
 
@@ -149,9 +155,12 @@ def _pieces(scales: tuple[WordScale, ...], first: float, last: float) -> list[tu
     return pieces or [(first, last)]
 
 
-def _hook(factor: Tensor) -> comfy.hooks.HookGroup:
+def _hook(factors: Tensor) -> comfy.hooks.HookGroup:
+    memo = CallMemo()
+
     def patch(n, context, value, extra):
-        return n, context, scale_columns(value, factor)
+        key = (value.shape, value.dtype, value.device)
+        return n, context, value * memo.get(extra, key, lambda: fitted(factors, context))
 
     hook = comfy.hooks.TransformerOptionsHook(
         transformers_dict={"patches": {"attn2_patch": [patch]}}, hook_scope=comfy.hooks.EnumHookScope.HookedOnly
@@ -159,6 +168,21 @@ def _hook(factor: Tensor) -> comfy.hooks.HookGroup:
     group = comfy.hooks.HookGroup()
     group.add(hook)
     return group
+
+
+def fitted(factors: Tensor, context: Tensor) -> Tensor:
+    """The factors (L,) of a prompt for a context (B, K, C) that may be longer -> (B or 1, K, 1).
+
+    The host repeats a prompt to batch it with a longer one; other nodes put more behind it (Conditioning Concat, Apply Style
+    Model), which is not scaled. The first is told from the second by what the context holds.
+    """
+    length, total = factors.shape[0], context.shape[1]
+    factors = factors.to(context)
+    once = fill_up(factors, total, 1.0).view(1, total, 1)
+    if total <= length or total % length:
+        return once
+    repeated = (context.unflatten(1, (-1, length)) == context[:, None, :length]).flatten(1).all(dim=1)
+    return torch.where(repeated[:, None, None], copies(factors, total).view(1, total, 1), once)
 
 
 def curve(waveform: Tensor, sample_rate: int, fps: float, frames: int, mapping: str, reference: float) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from dataclasses import dataclass
 
 import comfy.model_management as mm
 import comfy.samplers
@@ -12,16 +13,26 @@ from torch import Tensor
 from ....aai_models.errors import EditError
 
 METHODS = ("virtual", "direct", "ddim")
-PHOTO_KEY = "aai_photo"  # on the source's conditioning: one of METHODS
+PHOTO_KEY = "aai_photo"  # on the source's conditioning: its `Photo`
 
 
-def make_photo_source(method: str | None) -> PhotoSource | None:
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """How a photo takes the place of a generated source."""
+
+    method: str  # one of METHODS
+    latent: Tensor | None = None  # (B, C, h, w) as the VAE gave it, for runs that go on from a noisy latent
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise EditError(
+                f"The photo's method is {self.method!r}", f"It is one of {', '.join(METHODS)}", "Choose one"
+            )
+
+
+def make_photo_source(photo: Photo | None) -> PhotoSource | None:
     """The source that a conditioning's tag asks for."""
-    if method is None:
-        return None
-    if method not in METHODS:
-        raise EditError(f"The photo's method is {method!r}", f"It is one of {', '.join(METHODS)}", "Choose one")
-    return PhotoSource(method)
+    return None if photo is None else PhotoSource(photo)
 
 
 class PhotoSource:
@@ -32,9 +43,11 @@ class PhotoSource:
     ddim: the run only starts where the inversion ends.
     """
 
-    def __init__(self, method: str):
-        self.forces = method != "ddim"
-        self._inverts = method != "virtual"
+    def __init__(self, photo: Photo):
+        self.forces = photo.method != "ddim"
+        self._inverts = photo.method != "virtual"
+        self._given = photo.latent
+        self._goes_on = False
         self._photo: Tensor | None = None
         self._noise: Tensor | None = None
         self._path: list[tuple[float, Tensor]] = []  # (sigma, latent), rising
@@ -42,17 +55,27 @@ class PhotoSource:
     def prepare(
         self, guider, source: list[dict], sigmas: Tensor, extra_args: dict, noise: Tensor, photo: Tensor
     ) -> None:
-        """Called before the source's run with the photo's latent as the model sees it."""
-        self._photo = photo.clone()
+        """Called before the source's run with the photo's latent as the model sees it.
+
+        A run without noise of its own goes on from a latent that another run left noisy: the photo is then the one that
+        the conditioning came with, and the start stays as it is.
+        """
+        self._goes_on = self._given is not None and self._given.shape == photo.shape and not bool(noise.any())
+        self._photo = guider.inner_model.process_latent_in(self._given).to(photo) if self._goes_on else photo.clone()
         self._noise = noise
         if self._inverts:
             self._path = invert(guider, source, sigmas, extra_args, self._photo)
             sampling = guider.inner_model.model_sampling
-            self._noise = noise_that_starts_at(sampling, sigmas, self._path[-1][1], self._photo)
+            if not self._goes_on:
+                self._noise = noise_that_starts_at(sampling, sigmas, self._path[-1][1], self._photo)
 
     def starting_noise(self, noise: Tensor) -> Tensor:
         """The noise that every branch starts from."""
-        return self._noise.to(noise) if self._inverts else noise
+        return self._noise.to(noise) if self._inverts and not self._goes_on else noise
+
+    def latent(self, sampled: Tensor) -> Tensor:
+        """The photo's own latent, of a run that was given the latent `sampled`."""
+        return self._given if self._goes_on else sampled
 
     def denoised(self, sigma: float) -> Tensor:
         """What the source's model is made to answer."""
@@ -90,10 +113,10 @@ def noise_that_starts_at(sampling, sigmas: Tensor, start: Tensor, photo: Tensor)
     return (start - shift) / scale
 
 
-def tagged(prompt: list, method: str) -> list:
+def tagged(prompt: list, method: str, latent: Tensor | None = None) -> list:
     """The conditioning as the source of an edit that begins from a photo."""
-    make_photo_source(method)
-    return [[cond, {**extra, PHOTO_KEY: method}] for cond, extra in prompt]
+    photo = Photo(method, latent)
+    return [[cond, {**extra, PHOTO_KEY: photo}] for cond, extra in prompt]
 
 
 def encode_photo(vae, image: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ....aai_models.errors import EditError
 from ..base.patches import with_wrapper
 from .branch_run import BranchRun
-from .edits import TAG, Branch
+from .edits import TAG, Branch, sampled
 
 log = logging.getLogger(__name__)
 KEY = "aai_p2p"
@@ -49,7 +49,7 @@ def outer_sample(
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
     slices = _branch_rows(tag, noise.shape[0])
     connected, run = guider.conds, BranchRun(guider, tag)
-    random = _random_state()
+    random = _random_state(torch.device(guider.model_patcher.load_device))
     outputs: list[Tensor] = []
     progress = _Progress(callback, tag.count)
     with run.installed():
@@ -77,7 +77,7 @@ def outer_sample(
 def conditionings_of(connected: dict, number: int) -> dict:
     """The conditionings of one branch; those without a tag belong to all branches."""
     return {
-        key: [entry.copy() for entry in entries if TAG not in entry or entry[TAG].number == number]
+        key: [sampled(entry) for entry in entries if TAG not in entry or entry[TAG].number == number]
         for key, entries in connected.items()
     }
 
@@ -110,15 +110,21 @@ def _shapes(kwargs: dict, pictures: int, total: int) -> dict:
     return {**kwargs, "latent_shapes": [[pictures, *shape[1:]] if shape[0] == total else shape for shape in shapes]}
 
 
-def _random_state():
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+def _random_state(device: torch.device) -> list[tuple]:
+    """The states of the generators that a sampler may draw from, each with the function that restores it."""
+    states = [(torch.set_rng_state, torch.get_rng_state())]
+    module = getattr(torch, device.type, None)  # torch.cuda, torch.xpu, torch.mps
+    if device.type != "cpu" and module is not None:
+        for name in ("rng_state_all", "rng_state"):
+            if hasattr(module, f"get_{name}"):
+                states.append((getattr(module, f"set_{name}"), getattr(module, f"get_{name}")()))
+                break
+    return states
 
 
-def _restore(state) -> None:
-    cpu, cuda = state
-    torch.set_rng_state(cpu)
-    if cuda is not None:
-        torch.cuda.set_rng_state_all(cuda)
+def _restore(states: list[tuple]) -> None:
+    for put_back, state in states:
+        put_back(state)
 
 
 class _Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, field
 
 import comfy.model_management as mm
@@ -11,6 +12,7 @@ from torch import Tensor
 
 MEMORY = ("auto", "device", "ram", "recompute")
 SHARE = 0.5  # of the free memory that the bank may take
+HOST_MARGIN = 1.5  # the host batches what takes so many times less than what is free
 
 
 def attention_bytes(
@@ -52,10 +54,14 @@ class Call:
     layers: dict[tuple, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     def store(self, layer: tuple, q: Tensor, k: Tensor) -> int:
-        """Keep q and k of a layer; returns their bytes."""
-        pair = tuple(x.to("cpu") if self.place == "ram" else x.clone() for x in (q, k))
-        self.layers.setdefault(layer, []).append(pair)
-        return sum(x.numel() * x.element_size() for x in pair)
+        """Keep q (b, P, C) and k (b, L, C) of a layer; returns their bytes.
+
+        Both go into one new tensor: it holds nothing else of the batch that they are rows of, and moves at once.
+        """
+        both = torch.cat([q, k], dim=1)
+        both = both.to("cpu") if self.place == "ram" else both
+        self.layers.setdefault(layer, []).append((both[:, : q.shape[1]], both[:, q.shape[1] :]))
+        return both.numel() * both.element_size()
 
     def read(self, layer: tuple, occurrence: int, device) -> tuple[Tensor, Tensor] | None:
         """q and k of the n-th evaluation of a layer within this call; later ones fall back to the last."""
@@ -66,24 +72,40 @@ class Call:
         return q.to(device), k.to(device)
 
 
+def next_step_bytes(guider, shape: torch.Size) -> float:
+    """What the host takes for a step with latents of a shape, all conditionings in one batch."""
+    count = sum(len(entries) for entries in guider.conds.values())
+    return HOST_MARGIN * guider.inner_model.memory_required([count * shape[0], *shape[1:]])
+
+
 class AttentionBank:
     """All calls of the source's run."""
 
     def __init__(self, memory: str, device):
         self._memory, self._device = memory, torch.device(device)
         self._left: dict[str, float] = {}
+        self._lock = threading.Lock()  # the host may evaluate parts of a batch at the same time
         self.calls: list[Call] = []
         self.bytes = 0
 
-    def begin(self, sigma: float, expected: int) -> Call:
-        """Open the next call, where as many bytes as are expected of it fit."""
-        if not self._left:  # only now is the model in its place
-            places = {"device": self._device, "ram": torch.device("cpu")}
-            self._left = {place: SHARE * mm.get_free_memory(where) for place, where in places.items()}
+    def begin(self, sigma: float, expected: int, step: float = 0.0) -> Call:
+        """Open the next call, where as many bytes as are expected of it fit and a step of the model still has its own."""
+        if not self._left and self._memory == "auto":  # only now is the model in its place
+            self._left = {"device": self._room(self._device, step), "ram": self._room(torch.device("cpu"), 0.0)}
             if self._device.type == "cpu":
-                self._left["device"] = 0.0
+                self._left = {"device": 0.0, "ram": self._room(self._device, step)}
         self.calls.append(Call(sigma, self._place(expected)))
         return self.calls[-1]
+
+    @staticmethod
+    def _room(device: torch.device, step: float) -> float:
+        free = mm.get_free_memory(device)
+        return max(0.0, min(SHARE * free, free - step))
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether any call is to be computed again."""
+        return any(call.place == "recompute" for call in self.calls)
 
     def _place(self, expected: int) -> str:
         if self._memory != "auto":
@@ -92,9 +114,10 @@ class AttentionBank:
 
     def store(self, call: Call, layer: tuple, q: Tensor, k: Tensor) -> None:
         size = call.store(layer, q, k)
-        if call.place in self._left:
-            self._left[call.place] -= size
+        with self._lock:
             self.bytes += size
+            if call.place in self._left:
+                self._left[call.place] -= size
 
     def at(self, index: int, sigma: float) -> Call | None:
         """The source's call of the same number if its sigma agrees, else that of the nearest sigma."""

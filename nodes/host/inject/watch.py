@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import comfy.patcher_extension
@@ -10,13 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....aai_models.errors import EditError
-from ....aai_models.inject.attention import column_maps
-from ....aai_models.inject.words import phrase_columns
+from ....aai_models.inject.attention import word_columns, word_maps
 from ..base.patches import nearest_factor, require_unet, wrap_attention
-from ..base.prompt_words import COND_KEY
-from ..base.rows import identify_rows, is_open, prompt_length, rows_in_call
-from .branch_run import tokens_at
+from ..base.prompt_words import PromptWords, missing_words, unknown_words
+from ..base.rows import CallMemo, RowFinder, Windows, identify_rows, is_rearranged, prompt_length
 from .edits import TAG, words_of
+from .opened import tokens_at, whole_picture
 
 KEY = "aai_watch"
 WRAPPERS = comfy.patcher_extension.WrappersMP
@@ -32,16 +32,33 @@ class WordMaps:
     # (branch, window) -> (B, words, h, w) sums, and how many were added up
     sums: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     counts: dict[tuple[int, int], int] = field(default_factory=dict)
+    # The same of a run that goes on, on each device that computes parts of it: (device, branch, window) -> sum, count.
+    running: dict[tuple, tuple[Tensor, int]] = field(default_factory=dict)
 
     def clear(self) -> None:
         self.sums.clear()
         self.counts.clear()
+        self.running.clear()
 
-    def add(self, branch: int, window: int, maps: Tensor) -> None:
+    def note(self, branch: int, window: int, maps: Tensor) -> None:
+        """`add` without waiting for the device; `gather` completes it."""
+        key = (maps.device, branch, window)
+        before, count = self.running.get(key, (None, 0))
+        fits = before is not None and before.shape == maps.shape
+        self.running[key] = (before + maps, count + 1) if fits else (maps, 1)
+
+    def gather(self) -> None:
+        """Fetch what was noted on the devices."""
+        for (_, branch, window), (maps, count) in self.running.items():
+            self.add(branch, window, maps.to("cpu"), count)
+        self.running.clear()
+
+    def add(self, branch: int, window: int, maps: Tensor, count: int = 1) -> None:
         key = (branch, window)
         before = self.sums.get(key)
-        self.sums[key] = maps if before is None or before.shape != maps.shape else before + maps
-        self.counts[key] = 1 if before is None or before.shape != maps.shape else self.counts[key] + 1
+        fits = before is not None and before.shape == maps.shape
+        self.sums[key] = before + maps if fits else maps
+        self.counts[key] = self.counts[key] + count if fits else count
 
     def average(self, window: int | None = None) -> Tensor:
         """(pictures, words, h, w): branches one after the other; over the whole run, or of one window."""
@@ -80,62 +97,88 @@ def watched(model, words: str, windows: int, downsample: int):
 def _forget(maps: WordMaps):
     def outer(executor, *args, **kwargs):
         # Prompt-to-prompt starts a run for each branch: those after the source add their maps to its.
-        entries = (entry for entries in executor.class_obj.conds.values() for entry in entries)
-        if not any(TAG in entry and entry[TAG].number for entry in entries):
+        shown = list(_shown(executor.class_obj.conds))
+        tags = [entry[TAG] for entry in shown if TAG in entry]
+        if not any(tag.number for tag in tags):
             maps.clear()
-        return executor(*args, **kwargs)
+            _require_words(maps.words, tags[0].prompts if tags else [PromptWords.of(entry) for entry in shown])
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            maps.gather()
 
     return outer
 
 
+def _shown(conds: dict) -> Iterator[dict]:
+    """Conditionings of what the picture is to show, by whatever name a guider calls them; not of what it is not to."""
+    for name, entries in conds.items():
+        if "negative" not in name:
+            yield from entries
+
+
+def _require_words(words: tuple[str, ...], prompts) -> None:
+    """Raise `EditError` for words that no prompt holds, before anything is sampled; prompts of other nodes hide theirs."""
+    if prompts and all(known is not None for known in prompts) and (missing := missing_words(words, prompts)):
+        raise unknown_words(missing, prompts, "Watch Words")
+
+
 def _sampler(maps: WordMaps):
-    def sample(executor, guider, sigmas, extra_args, *args, **kwargs):
+    def sample(executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
         options = extra_args["model_options"].setdefault("transformer_options", {})
         rows = identify_rows(guider, options)
-        watch = _attention(maps, rows, guider.inner_model.model_sampling)
-        wrap_attention(options, guider.inner_model.diffusion_model, "attn2", watch)
-        return executor(guider, sigmas, extra_args, *args, **kwargs)
+        finder = RowFinder()
+        finder.entries = {e["uuid"]: rows[e["uuid"]] for e in _shown(guider.conds) if e["uuid"] in rows}
+        look = _Look(maps, finder, Windows(guider.inner_model.model_sampling), tuple(noise.shape[-2:]))
+        wrap_attention(options, guider.inner_model.diffusion_model, "attn2", look.wrap)
+        return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
 
     return sample
 
 
-def _attention(maps: WordMaps, rows: dict, sampling):
-    columns = {identity: _columns(entry, maps.words) for identity, entry in rows.items()}
+class _Look:
+    """Adds up the maps of one run of the sampler."""
 
-    def wrap(inner):
+    def __init__(self, maps: WordMaps, finder: RowFinder, windows: Windows, size: tuple[int, int]):
+        self._maps, self._finder, self._windows, self._size = maps, finder, windows, size
+        known = {identity: PromptWords.of(entry) for identity, entry in finder.entries.items()}
+        columns = {i: [words.columns_of(word) for word in maps.words] for i, words in known.items() if words}
+        # Where no prompt of a branch holds a word, its maps are empty; else those that hold none are left out.
+        held = {i: found for i, found in columns.items() if any(found)}
+        chosen = held or dict(list(columns.items())[:1])
+        finder.entries = {identity: finder.entries[identity] for identity in chosen}
+        self._columns = {id(finder.entries[identity]): found for identity, found in chosen.items()}
+        self._selected: dict[tuple, Tensor] = {}
+        self._memo = CallMemo()
+
+    def wrap(self, inner):
         def attend(q, k, v, extra):
-            if q.shape[1] == tokens_at(extra, maps.downsample):
-                for where, identity in rows_in_call(extra, q.shape[0]):
-                    if columns.get(identity) is not None:
-                        _add(maps, q[where], k[where], extra, rows[identity], columns[identity], sampling)
+            if q.shape[1] == tokens_at(extra, self._maps.downsample) and not is_rearranged(extra, q.shape[0]):
+                for rows, entry in self._finder.rows(extra, q.shape[0]):
+                    self._add(q[rows], k[rows], extra, entry)
             return inner(q, k, v, extra)
 
         return attend
 
-    return wrap
+    def _add(self, q: Tensor, k: Tensor, extra: dict, entry: dict) -> None:
+        sides = tuple(-(-side // self._maps.downsample) for side in extra["original_shape"][-2:])
+        seen = word_maps(q, k, extra["n_heads"], self._words(entry, q.device))
+        branch = entry[TAG].number if TAG in entry else 0
+        window = self._memo.get(extra, "window", lambda: self._window(extra))
+        seen = whole_picture(seen.transpose(1, 2).unflatten(-1, sides), entry, self._maps.downsample, self._size)
+        if seen is not None:
+            self._maps.note(branch, window, seen)
 
+    def _words(self, entry: dict, device: torch.device) -> Tensor:
+        key = (id(entry), device)
+        if key not in self._selected:
+            self._selected[key] = word_columns(self._columns[id(entry)], prompt_length(entry)).to(device)
+        return self._selected[key]
 
-def _columns(entry: dict, words: tuple[str, ...]) -> list[list[int]] | None:
-    """Columns of each word in a prompt; None for prompts that hold none of them."""
-    known = entry.get(COND_KEY)
-    if known is None or "texts" not in known:
-        return None
-    found = [phrase_columns(known["texts"], known["columns"], word) for word in words]
-    return found if any(found) else None
-
-
-def _add(maps: WordMaps, q, k, extra, entry: dict, columns: list[list[int]], sampling) -> None:
-    sigma = float(extra["sigmas"].flatten()[0])
-    window = next(
-        (n for n in range(maps.windows) if is_open(sampling, n / maps.windows, (n + 1) / maps.windows, sigma)), 0
-    )
-    wanted = sorted({c for word in columns for c in word})
-    all_maps = column_maps(q, k, extra["n_heads"], wanted, prompt_length(entry))
-    place = {column: index for index, column in enumerate(wanted)}
-    each = [all_maps[..., [place[c] for c in word]].sum(-1) for word in columns]
-    height, width = (-(-side // maps.downsample) for side in extra["original_shape"][-2:])
-    branch = entry[TAG].number if TAG in entry else 0
-    maps.add(branch, window, torch.stack(each, dim=1).unflatten(-1, (height, width)).cpu())
+    def _window(self, extra: dict) -> int:
+        sigma, count = float(extra["sigmas"].flatten()[0]), self._maps.windows
+        parts = (n for n in range(count) if self._windows.is_open(n / count, (n + 1) / count, sigma))
+        return next(parts, 0)
 
 
 def to_size(maps: Tensor, height: int, width: int) -> Tensor:
