@@ -36,6 +36,7 @@ def fit_phi(
     choosing words, so disturbed, is kept, which may be the bare ridge: phi is never chosen to be worse than it.
     `on_epoch(done, total)` may raise to stop.
     """
+    features, rows = features.cpu(), {key: targets.cpu() for key, targets in rows.items()}
     ridge = fit(features, rows, seed, vocabulary, error)
     split, unit = Split.of(features.shape[0], seed), F.normalize(features.float(), dim=-1)
     # A ridge that has not seen the choosing and the judging words, so that the network learns what it misses.

@@ -1,4 +1,4 @@
-"""The command line: `python -m lab train PART`, `python -m pocket export`; see docs/pocket.md."""
+"""The command line: `python -m lab train PART`, `python -m lab export`; see docs/pocket.md."""
 
 from __future__ import annotations
 

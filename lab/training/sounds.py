@@ -156,11 +156,6 @@ def as_input(pictures: Tensor) -> Tensor:
     return (pictures.float() / 255 - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1)
 
 
-def picture_batch(things: list[str], rng: np.random.Generator) -> Tensor:
-    """Fresh drawings of things (B, 3, 112, 112), ImageNet-normalised."""
-    return as_input(torch.stack([picture_of(thing, rng) for thing in things]))
-
-
 class Gallery:
     """Drawings of each thing, some fresh in every batch and the others from before: drawing costs more than training."""
 

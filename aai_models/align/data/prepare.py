@@ -112,6 +112,16 @@ def _read_all(clips: list[Clip], workers: int) -> Iterator[_Read]:
             yield from pool.map(_read, clips[first : first + AT_ONCE])
 
 
+def _by_id(clips: list[Clip]) -> tuple[dict[str, Clip], list[str]]:
+    """The first clip of each id, and the ids that came again."""
+    unique: dict[str, Clip] = {}
+    duplicates = []
+    for clip in clips:
+        if unique.setdefault(clip.id, clip) is not clip:
+            duplicates.append(clip.id)
+    return unique, duplicates
+
+
 def prepare(
     clips: list[Clip],
     folder: Path,
@@ -130,12 +140,7 @@ def prepare(
     """
     if folder.exists():
         raise DataError(f"{folder} is there already", "A training set is made in a new folder", "Remove or rename it")
-    unique: dict[str, Clip] = {}
-    duplicates = []
-    for clip in clips:
-        if clip.id in unique:
-            duplicates.append(clip.id)
-        unique.setdefault(clip.id, clip)
+    unique, duplicates = _by_id(clips)
     partial = folder.with_name(f"{folder.name}.partial")
     of = repr((clips, shard_size, keep, picker is not None)).encode("utf-8", "surrogateescape")
     state = _State.begin(partial, hashlib.sha256(of).hexdigest())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -32,6 +33,7 @@ from .worker import begin
 
 MIXED = 1000  # clips of the shuffle's buffer
 AHEAD = 4  # clips decoded ahead for each worker
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # a scheme has two letters or more, a drive has one
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,18 @@ class Note:
         return min(range(len(self.order)), key=lambda n: abs(self.order[n] - self.looked_at / 2))
 
 
+def open_place(place: str):
+    """A file for reading: a path of this computer, or a URL of any storage that webdataset knows.
+
+    webdataset takes the drive of `C:\\sets\\index.json` for the scheme of a URL.
+    """
+    if not URL.match(place):
+        return open(place, "rb")
+    import webdataset
+
+    return webdataset.gopen(place)
+
+
 @dataclass
 class ShardSet:
     """A prepared set: its index and its raw clips."""
@@ -68,11 +82,9 @@ class ShardSet:
     @classmethod
     def open(cls, place: str) -> ShardSet:
         """Read the index. Raises `DataError` for what is no prepared set."""
-        import webdataset
-
         place = place.rstrip("/")
         try:
-            with webdataset.gopen(f"{place}/{INDEX}") as file:
+            with open_place(f"{place}/{INDEX}") as file:
                 index = json.loads(file.read().decode("utf-8", "surrogateescape"))
             if index["format"] != FORMAT:
                 raise ValueError(f"its format is {index['format']!r}")
@@ -107,14 +119,27 @@ class ShardSet:
     def raw(self, split: str, epoch: int | None = None, seed: int = 0, rank: int = 0, size: int = 1) -> Iterator[dict]:
         """Clips as they lie in the tars, whole ones alone, in the order of the epoch."""
         import webdataset
+        from webdataset.tariterators import group_by_keys, tar_file_expander
 
-        urls = [f"{self.place}/{shard['name']}" for shard in self.order(split, epoch, seed, rank, size)]
-        stream = webdataset.tarfile_to_samples(handler=self._broken)({"url": url} for url in urls)
+        places = [f"{self.place}/{shard['name']}" for shard in self.order(split, epoch, seed, rank, size)]
+        files = tar_file_expander(self._opened(places), handler=self._broken)
+        stream = group_by_keys(files, handler=self._broken)
         whole = (raw for raw in stream if self._is_whole(raw))
         if epoch is None:
             return whole
         mixer = random.Random(f"{seed} {epoch} {rank}")
         return iter(webdataset.shuffle(MIXED, initial=MIXED, rng=mixer)(whole))
+
+    def _opened(self, places: list[str]) -> Iterator[dict]:
+        """Each tar as webdataset takes it; one that cannot be opened is remembered."""
+        for place in places:
+            try:
+                stream = open_place(place)
+            except Exception as error:  # whatever the way to a storage raises
+                error.args = (*error.args, place)
+                self._broken(error)
+                continue
+            yield {"url": place, "stream": stream}
 
     def _broken(self, error: Exception) -> bool:
         where = next((str(part) for part in reversed(error.args) if str(part).endswith(".tar")), self.place)

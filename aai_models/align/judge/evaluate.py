@@ -17,16 +17,17 @@ from ...audio.decode import decode_audio
 from ...audio.errors import AudioError
 from ...audio.fbank import encoder_input
 from ...errors import DataError
+from ...files import read_header
 from ..cavt_mae import CAVTMAE
 from ..config import PRESETS, AlignConfig
 from ..convert import read_state_dict
 from ..data.shards import Note, ShardSet
 from ..encoders import AudioEncoder, CAVTEncoder
 from ..images import image_input
+from ..metrics import Retrieval, accuracy, linear_probe, retrieval, subset_rows
 from ..momentum import PictureHead
 from ..texts import TextEncoder, class_texts
 from ..train.run_file import read_head
-from .metrics import Retrieval, accuracy, linear_probe, retrieval, subset_rows
 
 BATCH = 16
 SUBSETS = {"5 per class": 5, "10 per class": 10, "all": None}
@@ -52,7 +53,7 @@ class Judged:
 
             return cls(TransformersEncoder.from_folder(path), PRESETS["quality"])
         model = CAVTMAE.from_state_dict({name: t.float() for name, t in read_state_dict(path).items()})
-        header = read_header(path)
+        header = read_header(path) if path.suffix == ".safetensors" else {}
         config = AlignConfig.from_json(header["config"]) if "config" in header else PRESETS["paper"]
         judged = cls(CAVTEncoder(model, path.stem), config, trained_on=header.get("data", ""))
         if path.suffix == ".safetensors" and (tensors := read_head(path)):
@@ -92,16 +93,6 @@ class Judged:
         """(N, 3, 224, 224) -> unit vectors (N, D)."""
         features = self.encoder.model.encode_image(pixels.to(self.device))
         return (features if self.head is None else self.head(features)).cpu()
-
-
-def read_header(path: Path) -> dict[str, str]:
-    """What a .safetensors file says of itself; empty for other files."""
-    if path.suffix != ".safetensors":
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
 
 
 @dataclass
