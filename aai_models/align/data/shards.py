@@ -8,12 +8,12 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -29,10 +29,11 @@ from ..texts import TextEncoder, class_texts
 from .items import Item, draw, text_number
 from .prepare import FORMAT, INDEX
 from .row_cache import RowCache
-from .worker import begin
+from .worker import start_pool
 
 MIXED = 1000  # clips of the shuffle's buffer
 AHEAD = 4  # clips decoded ahead for each worker
+T = TypeVar("T")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # a scheme has two letters or more, a drive has one
 
 
@@ -66,9 +67,9 @@ def open_place(place: str):
     """
     if not URL.match(place):
         return open(place, "rb")
-    import webdataset
+    from webdataset.gopen import gopen
 
-    return webdataset.gopen(place)
+    return gopen(place)
 
 
 @dataclass
@@ -118,7 +119,7 @@ class ShardSet:
 
     def raw(self, split: str, epoch: int | None = None, seed: int = 0, rank: int = 0, size: int = 1) -> Iterator[dict]:
         """Clips as they lie in the tars, whole ones alone, in the order of the epoch."""
-        import webdataset
+        from webdataset.filters import shuffle
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
         places = [f"{self.place}/{shard['name']}" for shard in self.order(split, epoch, seed, rank, size)]
@@ -128,7 +129,7 @@ class ShardSet:
         if epoch is None:
             return whole
         mixer = random.Random(f"{seed} {epoch} {rank}")
-        return iter(webdataset.shuffle(MIXED, initial=MIXED, rng=mixer)(whole))
+        return iter(shuffle(MIXED, initial=MIXED, rng=mixer)(whole))
 
     def _opened(self, places: list[str]) -> Iterator[dict]:
         """Each tar as webdataset takes it; one that cannot be opened is remembered."""
@@ -154,7 +155,8 @@ class ShardSet:
         """Whether every member that the clip's own note names is there; the note is then under "note"."""
         try:
             values = json.loads(raw["json"].decode("utf-8", "surrogateescape"))
-            raw["note"] = Note(**{**values, "order": tuple(values["order"])})
+            values["order"] = tuple(values["order"])
+            raw["note"] = Note(**values)
             raw["sound"] = next(value for key, value in raw.items() if key.startswith("sound."))
             raw["pictures"] = [raw[f"picture{n:02d}.jpg"] for n in range(len(values["order"]))]
         except (KeyError, ValueError, TypeError, StopIteration) as error:
@@ -182,11 +184,9 @@ def decode(
 class _Inline(Executor):
     """Decodes where it is asked."""
 
-    def submit(self, work: Callable, /, *arguments):
-        from concurrent.futures import Future
-
-        future: Future = Future()
-        future.set_result(work(*arguments))
+    def submit(self, work: Callable[..., T], /, *arguments, **options) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(work(*arguments, **options))
         return future
 
 
@@ -246,8 +246,7 @@ class ShardSource:
     def _pool(self) -> Executor:
         """The decoding processes; they live as long as this source."""
         if self._executor is None and self._workers:
-            # Not forked: a forked process inherits the locks of threads that it does not have.
-            self._executor = ProcessPoolExecutor(self._workers, get_context("spawn"), begin)
+            self._executor = start_pool(self._workers)
         return self._executor or _Inline()
 
     def _items(self, raw: Iterator[tuple[int, dict]], epoch: int | None) -> Iterator[Item]:
