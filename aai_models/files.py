@@ -14,7 +14,7 @@ from torch import Tensor
 from .errors import ExplainedError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None], error: type[ExplainedError], room: str) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], error: type[ExplainedError], room: str) -> None:
     """Call `write(temporary path)` and move the result over `path`; a failure leaves no half-written file behind.
 
     A failure is raised as `error`, which names the `room` that the file needs. Windows replaces no file that is open or

@@ -190,7 +190,7 @@ def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: st
         seen, mean = part.towards(y[split.seen]), y[split.seen].mean(0)
         guesses = {s: (asked - part.mean) @ seen(s) + mean for s in STRENGTHS}
         cosines = {s: float(_cosine(guess, y[split.choosing])) for s, guess in guesses.items()}
-        strength = max(cosines, key=cosines.get)
+        strength = max(cosines, key=lambda s: cosines[s])
         weights[key] = whole.towards(y)(strength).float().contiguous()
         centres[key] = y.mean(0).float()
         chosen = seen(strength)

@@ -81,7 +81,7 @@ def _train(unit, rows, part: Bridge, key: str, split: Split, error: float, gener
     first = torch.randn(dim, HIDDEN, generator=generator).requires_grad_(True)
     bias, last = torch.zeros(HIDDEN, requires_grad=True), torch.zeros(HIDDEN, width, requires_grad=True)
     adam = torch.optim.Adam([first, bias, last], lr=LEARNING_RATE)
-    best, best_cosine = None, -2.0
+    best, best_cosine = Residual(first, bias, last), -2.0
     asked = disturbed(unit[split.choosing], error, generator) - part.feature_centre
     for epoch in range(EPOCHS + 1):
         bridge = replace(part, residuals={key: Residual(first, bias, last)})
@@ -89,7 +89,7 @@ def _train(unit, rows, part: Bridge, key: str, split: Split, error: float, gener
             guess = bridge.rows(key, asked)
             cosine = float(F.cosine_similarity(guess, rows[split.choosing], dim=-1).mean())
         if cosine > best_cosine:
-            best, best_cosine = [t.detach().clone() for t in (first, bias, last)], cosine
+            best, best_cosine = Residual(*(t.detach().clone() for t in (first, bias, last))), cosine
         if epoch == EPOCHS:
             break
         for batch in split.seen[torch.randperm(len(split.seen), generator=generator)].split(BATCH):
@@ -100,4 +100,4 @@ def _train(unit, rows, part: Bridge, key: str, split: Split, error: float, gener
             loss.backward()
             adam.step()
         on_epoch(epoch + 1)
-    return Residual(*best)
+    return best

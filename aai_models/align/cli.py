@@ -174,7 +174,9 @@ def command_ablate(options) -> None:
         model = open_model(options.init, changed)
         source = open_source(options.data, model, changed, options.texts, cache, options.cache_gib, options.workers)
         run = RunOptions(options.chunk, tensorboard=False)
-        return train(model, source, changed, folder, world=World.start(options.device), options=run, say=str).finished
+        return train(
+            model, source, changed, folder, world=World.start(options.device), options=run, say=lambda _: None
+        ).finished
 
     dim = open_model(options.init, config).config.dim
     table = ablate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -58,7 +59,7 @@ class World:
         dist.all_gather_object(items, item)
         return items
 
-    def sum_gradients(self, parameters: list[Tensor]) -> None:
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Add up each parameter's gradient over all processes, in one message."""
         if self.size == 1:
             return

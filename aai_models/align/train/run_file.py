@@ -23,7 +23,7 @@ def save_last(
     path: Path, student: Student, teacher: Teacher, optimizer: torch.optim.Optimizer, config: AlignConfig, record: dict
 ) -> None:
     """Everything that the next step depends on; raises `TrainingError` if the disk does not take it."""
-    tensors = {f"student.{name}": parameter for name, parameter in student.trained().items()}
+    tensors: dict[str, Tensor] = {f"student.{name}": parameter for name, parameter in student.trained().items()}
     tensors |= {f"teacher.{name}": average for name, (average, _) in teacher.averages.items()}
     for name, parameter in student.trained().items():
         for key, value in optimizer.state.get(parameter, {}).items():

@@ -99,7 +99,9 @@ class Stepper:
         new = [n for n, item in enumerate(items) if item.picture is not None and _is_pixels(item.picture)]
         for first in range(0, len(new), self.chunk):
             part = new[first : first + self.chunk]
-            pixels = torch.stack([items[n].picture for n in part]).to(self.world.device)
+            pixels = torch.stack([picture for n in part if (picture := items[n].picture) is not None]).to(
+                self.world.device
+            )
             with self.autocast():
                 states = self.student.picture_states(pixels).half().cpu()
             for n, state in zip(part, states, strict=True):
@@ -113,10 +115,9 @@ class Stepper:
         empty = torch.zeros_like(next(iter(found.values())))
         return torch.stack([found.get(n, empty) for n in range(len(items))]).float()
 
-    def _in_parts(self, work: Callable[[Tensor], Tensor | None], x: Tensor) -> Tensor | None:
+    def _in_parts(self, work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with torch.no_grad(), self.autocast():
-            parts = [work(part) for part in x.split(self.chunk)]
-        return None if parts[0] is None else torch.cat(parts)
+            return torch.cat([work(part) for part in x.split(self.chunk)])
 
     def step(self, items: list[Item], epoch: int, alpha: float, rate: float) -> dict[str, float]:
         """Train on this process's clips of a batch, at a learning rate -> the loss and its terms.
@@ -159,12 +160,12 @@ class Stepper:
     def _targets(self, batch: Batch) -> Targets:
         """Everything of a step that needs no gradient, gathered from all processes."""
         gather = self.world.gather
-        a_momentum = self._in_parts(self.teacher.audio, batch.fbank)
+        tower = self.teacher.tower
         targets = Targets(
             gather(batch.texts),
             gather(batch.text_ids),
             gather(batch.seen.float()) > 0,
-            None if a_momentum is None else gather(a_momentum),
+            None if tower is None else gather(self._in_parts(tower.encode_audio, batch.fbank)),
         )
         if batch.states is not None:
             targets.v_momentum = gather(self._in_parts(self.teacher.picture, batch.states))

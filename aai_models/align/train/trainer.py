@@ -221,7 +221,8 @@ class Trainer:
             rows[2].append(made.texts.cpu())
             rows[3].append(made.seen.cpu())
         empty = torch.zeros(0, self.student.model.config.dim)
-        return tuple(torch.cat(part) if part else (empty if n < 3 else empty[:, 0] > 0) for n, part in enumerate(rows))
+        audio, picture, texts = (torch.cat(part) if part else empty for part in rows[:3])
+        return audio, picture, texts, torch.cat(rows[3]) if rows[3] else empty[:, 0] > 0
 
     def score(self) -> dict[str, float]:
         """Held-out figures in percent, the same in every process; empty if nothing is held out."""
@@ -319,9 +320,10 @@ class _Log:
         try:
             self._file.write(json.dumps(figures) + "\n")
             self._file.flush()
-            for name, value in {**figures, **others}.items() if self._board is not None else ():
-                if name != "step":
-                    self._board.add_scalar(name.replace("heldout_", "heldout/"), value, figures["step"])
+            if self._board is not None:
+                for name, value in {**figures, **others}.items():
+                    if name != "step":
+                        self._board.add_scalar(name.replace("heldout_", "heldout/"), value, figures["step"])
         except OSError as error:
             raise TrainingError(
                 f"Could not write the log ({error.strerror or error})",
