@@ -18,6 +18,7 @@ from aai_pack.lab.training import autoencoder, cli, diffusion, judge, runs, soun
 from aai_pack.lab.training.workers import Workers
 from aai_pack.pocket.models import weights
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {"first": 8, "fresh": 4, "most": 64, "batch": 4}
@@ -189,6 +190,14 @@ class TestCommand:
         assert "batch was 5 and is 48" in capsys.readouterr().err
 
 
+class Ear(sounds.Hearing):
+    """Both towers at once: spectrograms (B, 256, 128) and drawings (P, 3, 112, 112) uint8 -> features."""
+
+    def forward(self, fbank, drawn):
+        heard = sounds.encode_period(self.towers, fbank)
+        return heard, sounds.encode_half(self.towers, sounds.as_input(drawn), self.kernel)
+
+
 class TestDevices:
     def test_a_loss_asks_for_nothing_that_lies_on_the_processor(self):
         """On a device that is only pretended: whatever is made on the processor would not meet what lies there."""
@@ -205,6 +214,21 @@ class TestDevices:
             batch = diffusion.Batch(latents, columns, four, four, few, seen, four + 3, few)
             for value in diffusion.loss_of(model, batch, torch.rand(1000, device=device), config, None):
                 assert value.device.type == "cuda"
+
+    def test_nor_do_those_of_the_autoencoder_and_of_the_ear(self):
+        config, hearing = sounds.SoundConfig(batch=4, pictures=4, shapes=1), Ear()
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            device = torch.device("cuda")
+            with device:
+                model = autoencoder.Autoencoder()
+            assert autoencoder.loss_of(model, torch.randn(2, 3, 128, 128, device=device), 0.1, None)[0].is_cuda
+            tensors = {name: torch.empty_like(t, device=device) for name, t in hearing.named_parameters()}
+            drawn = torch.zeros(5, 3, 112, 112, dtype=torch.uint8, device=device)
+            a, v = functional_call(hearing, tensors, (torch.randn(4, 256, 128, device=device), drawn))
+            heard, seen = (torch.zeros(count, 2, dtype=torch.long, device=device) for count in (4, 5))
+            targets = torch.randn(len(sounds.CLASSES) + 5, 768, device=device)
+            loss, parts = sounds._loss(a, v, heard, seen, targets, config)
+            assert loss.is_cuda and all(part.is_cuda for part in parts.values())
 
     def test_bf16_is_used_where_the_device_has_it(self, monkeypatch):
         for has_it in (True, False):
