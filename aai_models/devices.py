@@ -6,14 +6,10 @@ import os
 
 import torch
 
-from .errors import ExplainedError
+from .errors import DeviceError
 
 # What processors with instructions for bfloat16 say of themselves: x86 and Arm.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx10_2", "arm_bf16", "bf16")
-
-
-class DeviceError(ExplainedError):
-    """A device that is not there."""
 
 
 def find_device(name: str = "auto") -> torch.device:

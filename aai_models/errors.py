@@ -44,3 +44,7 @@ class EditError(ExplainedError):
 
 class PocketError(ExplainedError):
     """A scene or sound that the pocket world does not know, or its weights are damaged or missing."""
+
+
+class DeviceError(ExplainedError):
+    """A device that is not there."""

@@ -16,6 +16,7 @@ from aai_pack.aai_models.align.metrics import accuracy, linear_probe, retrieval
 from aai_pack.aai_models.align.train.trainer import fingerprint
 from aai_pack.aai_models.audio.fbank import encoder_input
 from aai_pack.aai_models.audio.loudness import integrated, to_scale
+from aai_pack.aai_models.errors import DeviceError
 from torch.nn.functional import normalize
 
 SUMS = {"sum", "cumsum", "prod", "bincount", "histc"}
@@ -108,7 +109,7 @@ class TestByName:
         monkeypatch.setattr(devices, "_accelerator", lambda: None)
         assert devices.find_device("auto") == devices.find_device("cpu") == torch.device("cpu")
         for name in ("cuda", "mps", "cuda:1", "gpu"):
-            with pytest.raises(devices.DeviceError, match=rf"'{name}' is not there.*reaches auto, cpu\."):
+            with pytest.raises(DeviceError, match=rf"'{name}' is not there.*reaches auto, cpu\."):
                 devices.find_device(name)
 
     @pytest.mark.parametrize("kind", ["cuda", "xpu", "mps"])
@@ -120,7 +121,7 @@ class TestByName:
         assert devices.find_device("auto") == devices.find_device(kind) == own
         assert devices.find_device(f"{kind}:0") == torch.device(kind, 0)
         assert devices.find_device("cpu") == torch.device("cpu")
-        with pytest.raises(devices.DeviceError, match=rf"{kind}:2 is not there. There are 2"):
+        with pytest.raises(DeviceError, match=rf"{kind}:2 is not there. There are 2"):
             devices.find_device(f"{kind}:2")
 
     def test_a_command_says_it_in_a_line(self, monkeypatch, tmp_path, capsys):
