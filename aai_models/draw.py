@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 GROUND, GRID, INK = (250, 250, 250), (216, 216, 216), (60, 60, 60)
 # Dark to bright, even in lightness: anchors between which colours are interpolated.
 HEAT = np.array([[8, 6, 34], [66, 22, 104], [146, 40, 98], [220, 86, 58], [252, 168, 60], [252, 250, 190]], float)
 
 
-def font(size: int) -> ImageFont.ImageFont:
+def font(size: int) -> Font:
     """Pillow's own scalable font; any Pillow without it falls back to its bitmap one."""
     try:
         return ImageFont.load_default(size)
@@ -37,7 +38,7 @@ def fit(picture: Image.Image, width: int, height: int) -> Image.Image:
     return tile
 
 
-def shorten(text: str, width: int, letters: ImageFont.ImageFont) -> str:
+def shorten(text: str, width: int, letters: Font) -> str:
     """Text that fits into `width` pixels, its middle left out where it does not."""
     text = text.encode("utf-8", "replace").decode()
     if letters.getlength(text) <= width:

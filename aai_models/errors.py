@@ -13,6 +13,10 @@ class ExplainedError(ValueError):
         self.found, self.expected, self.do = found, expected, do
         super().__init__(" ".join(f"{part.rstrip('.')}." for part in (found, expected, do) if part))
 
+    def __reduce__(self):
+        """So that an error of a worker process arrives as what it is."""
+        return type(self), (self.found, self.expected, self.do)
+
 
 class CheckpointError(ExplainedError):
     """A model file that is not what it should be."""
@@ -40,3 +44,7 @@ class EditError(ExplainedError):
 
 class PocketError(ExplainedError):
     """A scene or sound that the pocket world does not know, or its weights are damaged or missing."""
+
+
+class DeviceError(ExplainedError):
+    """A device that is not there."""

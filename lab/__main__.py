@@ -17,6 +17,10 @@ def load_pack(name: str = "aai_pack") -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
+if __name__ == "lab worker":  # a process of `training.workers`
+    load_pack()
+    importlib.import_module("aai_pack.aai_models.align.data.worker").begin()
+
 if __name__ == "__main__":
     load_pack()
     sys.exit(importlib.import_module("aai_pack.lab.training.cli").main())

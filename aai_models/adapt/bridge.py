@@ -179,17 +179,18 @@ def fit(features: Tensor, rows: dict[str, Tensor], seed: int = 0, vocabulary: st
     the one with the best cosine on choosing words that are so much disturbed. The final map uses all words, the figures
     come from the judging ones and from a map that has seen neither. Raises `TokenError` for fewer than 64 words.
     """
-    unit, split = F.normalize(features.double(), dim=-1), Split.of(features.shape[0], seed)
+    # On the processor: not every device has float64.
+    unit, split = F.normalize(features.cpu().double(), dim=-1), Split.of(features.shape[0], seed)
     part, whole = Ridges(unit[split.seen]), Ridges(unit)
     weights, centres, figures = {}, {}, {"words": float(features.shape[0])}
     generator = torch.Generator().manual_seed(seed + 1)
     asked = disturbed(unit[split.choosing], error, generator)
     for key, targets in rows.items():
-        y = targets.double()
+        y = targets.cpu().double()
         seen, mean = part.towards(y[split.seen]), y[split.seen].mean(0)
         guesses = {s: (asked - part.mean) @ seen(s) + mean for s in STRENGTHS}
         cosines = {s: float(_cosine(guess, y[split.choosing])) for s, guess in guesses.items()}
-        strength = max(cosines, key=cosines.get)
+        strength = max(cosines, key=lambda s: cosines[s])
         weights[key] = whole.towards(y)(strength).float().contiguous()
         centres[key] = y.mean(0).float()
         chosen = seen(strength)
@@ -214,7 +215,7 @@ def judge(carry: Callable[[Tensor], Tensor], unit: Tensor, rows: Tensor, words: 
     guesses = carry(unit[words])
     nearest = (F.normalize(guesses.float(), dim=-1) @ F.normalize(rows.float(), dim=-1).T).argmax(-1)
     moved = carry(disturbed(unit[words], error, torch.Generator().manual_seed(seed + 2)))
-    found = (_cosine(guesses, rows[words]), (nearest == words).double().mean(), _cosine(moved, rows[words]))
+    found = (_cosine(guesses, rows[words]), (nearest == words).cpu().double().mean(), _cosine(moved, rows[words]))
     return dict(zip(FIGURES, map(float, found), strict=True))
 
 

@@ -63,17 +63,11 @@ def save(trainer: AdapterTrainer, inputs: dict[str, str], path: Path, report: di
     )
 
 
-def restore(trainer: AdapterTrainer, inputs: dict[str, str], path: Path) -> None:
-    """Continue the run of a file. Raises `TrainingError` for other inputs, with the difference, and for other files."""
-    tensors, record = read(inputs, path)
-    try:
-        trainer.restore(tensors, record)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise _unreadable(path, error) from None
-
-
 def read(inputs: dict[str, str], path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and record of a file that `save` wrote for the same inputs. Raises `TrainingError` as `restore` does."""
+    """Tensors and record of a file that `save` wrote, for `AdapterTrainer.restore`.
+
+    Raises `TrainingError` for other inputs, with the difference, and for other files.
+    """
     try:
         header, tensors = read_tensors(path)
         if header.get("format") != FORMAT:

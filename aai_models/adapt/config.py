@@ -47,7 +47,12 @@ class AdaptConfig:
 
     def validate(self) -> None:
         """Raise `TrainingError` for settings that cannot work."""
-        policies = {"mode": MODES, "scale": SCALES, "start": STARTS, "norm_control": NORM_CONTROLS}
+        policies: dict[str, tuple[str, ...]] = {
+            "mode": MODES,
+            "scale": SCALES,
+            "start": STARTS,
+            "norm_control": NORM_CONTROLS,
+        }
         policies |= {"timesteps": TIMESTEPS, "prompts": PROMPTS, "bridge": BRIDGES}
         for name, known in policies.items():
             require_policy(name, getattr(self, name), known)

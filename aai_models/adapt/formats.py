@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import TokenError
-from ..files import write_atomically
+from ..files import read_tensors, write_atomically
 from .token import AudioToken
 
 KEY_OF_WIDTH = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
@@ -43,7 +43,7 @@ def load_any(path: str | os.PathLike) -> AudioToken:
 def _read(path: Path):
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return read_tensors(path)[1]
         return torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, SafetensorError):
         reason = "it is damaged or missing"

@@ -36,6 +36,7 @@ def fit_phi(
     choosing words, so disturbed, is kept, which may be the bare ridge: phi is never chosen to be worse than it.
     `on_epoch(done, total)` may raise to stop.
     """
+    features, rows = features.cpu(), {key: targets.cpu() for key, targets in rows.items()}
     ridge = fit(features, rows, seed, vocabulary, error)
     split, unit = Split.of(features.shape[0], seed), F.normalize(features.float(), dim=-1)
     # A ridge that has not seen the choosing and the judging words, so that the network learns what it misses.
@@ -80,7 +81,7 @@ def _train(unit, rows, part: Bridge, key: str, split: Split, error: float, gener
     first = torch.randn(dim, HIDDEN, generator=generator).requires_grad_(True)
     bias, last = torch.zeros(HIDDEN, requires_grad=True), torch.zeros(HIDDEN, width, requires_grad=True)
     adam = torch.optim.Adam([first, bias, last], lr=LEARNING_RATE)
-    best, best_cosine = None, -2.0
+    best, best_cosine = Residual(first, bias, last), -2.0
     asked = disturbed(unit[split.choosing], error, generator) - part.feature_centre
     for epoch in range(EPOCHS + 1):
         bridge = replace(part, residuals={key: Residual(first, bias, last)})
@@ -88,7 +89,7 @@ def _train(unit, rows, part: Bridge, key: str, split: Split, error: float, gener
             guess = bridge.rows(key, asked)
             cosine = float(F.cosine_similarity(guess, rows[split.choosing], dim=-1).mean())
         if cosine > best_cosine:
-            best, best_cosine = [t.detach().clone() for t in (first, bias, last)], cosine
+            best, best_cosine = Residual(*(t.detach().clone() for t in (first, bias, last))), cosine
         if epoch == EPOCHS:
             break
         for batch in split.seen[torch.randperm(len(split.seen), generator=generator)].split(BATCH):
@@ -99,4 +100,4 @@ def _train(unit, rows, part: Bridge, key: str, split: Split, error: float, gener
             loss.backward()
             adam.step()
         on_epoch(epoch + 1)
-    return Residual(*best)
+    return best

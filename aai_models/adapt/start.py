@@ -53,13 +53,15 @@ def initial_token(
 def _scale(word: WordStatistics, norm: float | None, config: AdaptConfig) -> float:
     if config.mode == "adapter_only":
         return 0.0
-    if config.scale == "raw" and not norm:
+    if config.scale != "raw":
+        return {"clip_norm": word.norm, "unit": 1.0}[config.scale]
+    if not norm:
         raise TrainingError(
             "The sound comes from an encoder that gives unit features alone",
             "`scale` is set to raw, which takes the feature as it was before",
             "Set `scale` to clip_norm, or encode the sound with a CAVT-MAE",
         )
-    return {"clip_norm": word.norm, "unit": 1.0, "raw": norm}[config.scale]
+    return norm
 
 
 def _adapter(key: str, word: WordStatistics, config: AdaptConfig, generator, rows: Mapping[str, Tensor]) -> Tensor:

@@ -13,15 +13,16 @@ import base64
 import json
 import os
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import TokenError
-from ..files import write_atomically
+from ..files import read_header, write_atomically
 
 FORMAT = "aai-audio-token-1"
 LIFT_SEED = 0
@@ -35,10 +36,16 @@ def lift(feature: Tensor, width: int, seed: int = LIFT_SEED) -> Tensor:
     dim = feature.shape[-1]
     if dim == width:
         return feature
-    generator = torch.Generator().manual_seed(seed)
-    tall = torch.randn(max(dim, width), min(dim, width), generator=generator, dtype=torch.float64)
-    basis = torch.linalg.qr(tall).Q.to(feature)  # (larger, smaller), orthonormal columns
+    basis = _basis(max(dim, width), min(dim, width), seed).to(feature.dtype).to(feature.device)
     return feature @ (basis.T if width > dim else basis)
+
+
+@lru_cache(maxsize=4)
+def _basis(larger: int, smaller: int, seed: int) -> Tensor:
+    """A seeded matrix (larger, smaller) with orthonormal columns, float64 on the CPU; nobody may write into it."""
+    with torch.inference_mode(False):  # whoever asks first: it also stands in trainings
+        tall = torch.randn(larger, smaller, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return torch.linalg.qr(tall).Q
 
 
 @dataclass(frozen=True)
@@ -138,8 +145,7 @@ class AudioToken:
     def load(cls, path: str | os.PathLike) -> AudioToken:
         """Read a token that `save` wrote. Raises `TokenError` for any other file."""
         try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
+            header = read_header(path)
             if header.get("format") != FORMAT:
                 raise ValueError("it lacks the header of an audio token")
             adapters = {key: _unpack(text) for key, text in json.loads(header["aai.adapters"]).items()}

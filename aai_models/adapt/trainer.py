@@ -138,7 +138,7 @@ class AdapterTrainer:
 
     def _unscale(self, scale: float) -> bool:
         """Bring the gradients to their size; False, and a smaller scale for the same step again, if they overflowed."""
-        gradients = [a.grad for a in self._adapters.values()]
+        gradients = [a.grad for a in self._adapters.values() if a.grad is not None]
         if all(bool(torch.isfinite(g).all()) for g in gradients):
             for gradient in gradients:
                 gradient.div_(scale)

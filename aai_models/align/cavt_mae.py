@@ -71,7 +71,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.fc1(x)
         # In place where no gradient needs it: on a processor new memory costs more than the arithmetic.
-        return self.fc2(F.gelu(hidden) if torch.is_grad_enabled() else F.gelu(hidden, out=hidden))
+        return self.fc2(F.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden))
 
 
 class Block(nn.Module):
@@ -116,6 +116,12 @@ def sincos_position_embedding(dim: int, rows: int, columns: int) -> Tensor:
 
 class CAVTMAE(nn.Module):
     """The encoders of CAVT-MAE. Build one with `from_state_dict`."""
+
+    blocks_u: nn.ModuleList
+    pos_embed_a: nn.Parameter
+    pos_embed_v: nn.Parameter
+    norm_a: nn.Module
+    norm_v: nn.Module  # this one and others whose names end in _v: with both towers
 
     def __init__(self, config: CAVTMAEConfig, *, operations=TORCH_OPERATIONS, dtype=None, device=None):
         super().__init__()

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..audio.decode import decode_audio
 from ..audio.errors import AudioError
 from ..errors import CheckpointError
-from ..files import write_atomically
+from ..files import read_header, read_tensors, write_atomically
 
 HEADER = "aai.audio_centre"
 MIN_SOUNDS = 32
@@ -31,8 +31,7 @@ def read_centre(path: str | Path) -> Tensor | None:
     if Path(path).suffix != ".safetensors":
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(HEADER)
+        text = read_header(path).get(HEADER)
         values = torch.tensor(json.loads(text), dtype=torch.float32) if text else None
     except (OSError, SafetensorError, ValueError, TypeError):
         return None
@@ -48,10 +47,13 @@ def write_centre(path: str | Path, centre: Tensor) -> None:
             "The mean is kept in a .safetensors file",
             "Convert the encoder first: python -m aai_models.align convert",
         )
-    with safe_open(path, framework="pt") as file:
-        header = dict(file.metadata() or {})
+    try:
+        header, tensors = read_tensors(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path.name} cannot be read ({error})", "It must be an encoder's .safetensors file", "Fetch the file again"
+        ) from None
     header[HEADER] = json.dumps([round(float(value), 8) for value in centre])
-    tensors = load_file(path)
     write_atomically(
         path, lambda temporary: save_file(tensors, temporary, metadata=header), CheckpointError, "the encoder"
     )

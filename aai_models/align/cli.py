@@ -8,16 +8,22 @@ from pathlib import Path
 
 import torch
 
+from ..devices import find_device
 from ..errors import DataError
 from .cavt_mae import CAVTMAE, self_test
 from .config import PRESETS, AlignConfig
 from .convert import read_state_dict
+from .data.media import FramePicker
+from .data.prepare import choose_folds, give_pictures, hold_out, prepare
+from .data.shards import ShardSet, ShardSource
 from .data.sources import LAYOUTS, read_clips
-from .judge import judge
-from .judge.ablate import ROWS
+from .judge.ablate import ROWS, ablate, write_ablation
+from .judge.evaluate import Judged, read_list
+from .judge.judge import judge, own_texts, similarity_pictures
+from .judge.report import write_all
 from .momentum import TIED
 from .texts import open_texts
-from .train.processes import World, find_device
+from .train.processes import World
 from .train.trainer import RunOptions, fingerprint, train
 
 
@@ -52,9 +58,6 @@ def _folds(text: str) -> list[int]:
 
 
 def command_prepare(options) -> None:
-    from .data.media import FramePicker
-    from .data.prepare import choose_folds, give_pictures, hold_out, prepare
-
     need("webdataset")
     clips = read_clips(options.source, options.layout, options.media)
     if options.folds or options.test_folds:
@@ -91,8 +94,6 @@ def open_model(path: Path | None, config: AlignConfig) -> CAVTMAE:
 
 def open_source(place: str, model: CAVTMAE, config: AlignConfig, texts: str, cache: Path, gib: float, workers: int):
     """The clips of a prepared set for a training of `model`."""
-    from .data.shards import ShardSet, ShardSource
-
     states = None
     if model.has_images:
         tied = config.momentum_target in TIED
@@ -109,6 +110,14 @@ def open_source(place: str, model: CAVTMAE, config: AlignConfig, texts: str, cac
     )
 
 
+def _tell_stand_ins(options) -> None:
+    """Say what a training without published weights or texts cannot learn."""
+    if options.init is None:
+        print("no --init: the towers are untrained; a picture side that never saw anything teaches colours at best")
+    if options.texts == "hash":
+        print("no --texts: words are hashed and know no meaning; a name that is not trained on is met by chance")
+
+
 def command_train(options) -> int:
     need("webdataset")
     config = PRESETS[options.preset].changed(options.set)
@@ -120,14 +129,7 @@ def command_train(options) -> int:
         if world.rank == 0:
             print(f"{options.data}: {source.name}; pictures: {source.pictures}")
             print(f"{config.to_json()}")
-            if options.init is None:
-                print(
-                    "no --init: the towers are untrained; a picture side that never saw anything teaches colours at best"
-                )
-            if options.texts == "hash":
-                print(
-                    "no --texts: words are hashed and know no meaning; a name that is not trained on is met by chance"
-                )
+            _tell_stand_ins(options)
         run = RunOptions(options.chunk, options.checkpoint_minutes, options.max_steps)
         progress = bar("steps") if world.rank == 0 else None
         result = train(model, source, config, options.out, world=world, options=run, progress=progress)
@@ -143,10 +145,26 @@ def command_train(options) -> int:
     return 0 if result.finished else 130
 
 
-def command_ablate(options) -> None:
-    from .data.shards import ShardSet
-    from .judge.ablate import ablate, write_ablation
+def command_evaluate(options) -> None:
+    need("webdataset")
+    shards = ShardSet.open(options.data)
+    device = World.start(options.device).device
+    judged = Judged.open(options.encoder).to(device)
+    texts = own_texts(judged, options.encoder, options.texts)
+    probe_on = "train" if options.probe and "train" in shards.index["splits"] else ""
+    more = {"probe_on": probe_on, "listed": read_list(options.list) if options.list else None}
+    evaluation, features = judge(judged, shards, options.split, texts, progress=bar("clips"), **more)
+    others = [(options.encoder, None if options.no_baseline else judged.untrained())]
+    others += [(path, Judged.open(path).to(device)) for path in options.beside]
+    for path, other in others:
+        if other is not None:
+            words = own_texts(other, path, options.texts)
+            evaluation.baselines.append(judge(other, shards, options.split, words, **more)[0])
+    text = write_all(evaluation, similarity_pictures(features, texts), options.out)
+    print(text + f"written to {options.out}")
 
+
+def command_ablate(options) -> None:
     need("webdataset")
     config = PRESETS[options.preset].changed(options.set)
     shards = ShardSet.open(options.data)
@@ -156,7 +174,9 @@ def command_ablate(options) -> None:
         model = open_model(options.init, changed)
         source = open_source(options.data, model, changed, options.texts, cache, options.cache_gib, options.workers)
         run = RunOptions(options.chunk, tensorboard=False)
-        return train(model, source, changed, folder, world=World.start(options.device), options=run, say=str).finished
+        return train(
+            model, source, changed, folder, world=World.start(options.device), options=run, say=lambda _: None
+        ).finished
 
     dim = open_model(options.init, config).config.dim
     table = ablate(
@@ -185,7 +205,7 @@ def _training_arguments(sub, workers: int) -> None:
     )
     sub.add_argument("--chunk", type=int, default=0, help="clips in memory at a time; 0: the whole batch (%(default)s)")
     sub.add_argument("--cache-gib", type=float, default=20.0, help="most of each kind kept; 0: nothing (%(default)s)")
-    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, mps or xpu (%(default)s)")
 
 
 def _add_ablate(commands) -> None:
@@ -228,13 +248,34 @@ def _add_prepare(commands) -> None:
     )
     sub.add_argument("--shard-size", type=int, default=1000, help="clips of a tar file (%(default)s)")
     sub.add_argument("--workers", type=int, default=4, help="threads that read (%(default)s)")
-    sub.add_argument("--device", default="auto", help="where CLIP looks at frames: auto, cpu or cuda (%(default)s)")
+    sub.add_argument(
+        "--device", default="auto", help="where CLIP looks at frames: auto, cpu, cuda, mps or xpu (%(default)s)"
+    )
     sub.set_defaults(run=command_prepare)
+
+
+def _add_evaluate(commands) -> None:
+    sub = commands.add_parser("evaluate", help="Tables 1 and 2 of an encoder on a prepared set, beside the paper's")
+    sub.add_argument("encoder", type=Path, help="a CAVT-MAE file, or a folder of an encoder of transformers")
+    sub.add_argument("data", help="a prepared set: its folder or URL")
+    sub.add_argument("--split", default="test", help="(%(default)s)")
+    sub.add_argument("--texts", default="hash", help="as for train (%(default)s)")
+    sub.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of the result (%(default)s)")
+    sub.add_argument(
+        "--list", type=Path, help="ids of one more subset, such as CAV-MAE's json of 5 clips of each class"
+    )
+    sub.add_argument("--probe", action="store_true", help="also a linear probe, fitted on the split train")
+    sub.add_argument("--no-baseline", action="store_true", help="leave the untrained tower out")
+    sub.add_argument(
+        "--beside", type=Path, action="append", default=[], help="another encoder in the same table; repeatable"
+    )
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, mps or xpu (%(default)s)")
+    sub.set_defaults(run=command_evaluate)
 
 
 def add_to(commands) -> None:
     """Add the commands to the parser's."""
     _add_prepare(commands)
     _add_train(commands)
+    _add_evaluate(commands)
     _add_ablate(commands)
-    judge.add_to(commands)

@@ -93,7 +93,8 @@ class AlignConfig:
                 "Files of this version and of older ones can be read",
                 "Update the pack",
             )
-        return cls(**{**values, "tower": CAVTMAEConfig(**values.get("tower", {}))})
+        values["tower"] = CAVTMAEConfig(**values.get("tower", {}))
+        return cls(**values)
 
     def changed(self, settings: list[str]) -> AlignConfig:
         """A copy with `name=value` settings, as the command line gives them. Raises `TrainingError` for unknown ones."""

@@ -6,12 +6,11 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..files import write_atomically
+from ..files import read_header, read_tensors, write_atomically
 from .cavt_mae import AUDIO_ONLY, CAVTMAE, encoder_tensors, self_test
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
@@ -32,7 +31,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return read_tensors(path)[1]
         state_dict = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a hostile pickle leads it to
         raise CheckpointError(
@@ -68,8 +67,7 @@ def convert(source: str | Path, target: str | Path, dtype: str = "fp16", audio_o
         "dtype": dtype,
     }
     if source.suffix == ".safetensors":
-        with safe_open(source, framework="pt") as file:
-            header = file.metadata() or {}
+        header = read_header(source)
         metadata |= {name: header[name] for name in ("config", "data") if name in header}
     tensors = {name: tensor.to(DTYPES[dtype]).clone().contiguous() for name, tensor in tensors.items()}
     write_atomically(target, lambda path: save_file(tensors, path, metadata=metadata), CheckpointError, "the encoder")

@@ -28,7 +28,7 @@ def image_input(picture: Image.Image) -> Tensor:
 def upright_rgb(picture: Image.Image) -> Image.Image:
     """As a camera's viewer shows it: turned by its EXIF orientation, transparency over white, RGB of 8 bits."""
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.getextrema()[1] > 255):
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and int(np.asarray(picture).max()) > 255):
         # 16 bits of grey, of which Pillow's own conversion would keep the darkest 255 values and make the rest white.
         picture = Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import LibraryError
-from ..files import write_atomically
+from ..files import read_header, read_tensors, write_atomically
 from .images import SIZE, SUFFIXES, image_input, open_picture
 
 INDEX_NAME = ".aai_library.safetensors"
@@ -84,19 +84,20 @@ class Library:
         Raises `LibraryError` if `folder` is no folder.
         """
         folder = Path(folder)
+        index = index or folder / INDEX_NAME
         if not os.path.isdir(folder):
             raise LibraryError(
                 f"There is no folder {folder}", "A library is a folder of pictures", "Correct the folder's name"
             )
         try:
-            with safe_open(index or folder / INDEX_NAME, framework="pt") as file:
-                header = file.metadata() or {}
-                if header.get("format") != FORMAT or header.get("encoder") != encoder:
-                    return cls(folder, encoder)
-                joined = bytes(file.get_tensor("paths").numpy())
-                paths = [os.fsdecode(name) for name in joined.split(b"\0")] if joined else []
-                library = cls(folder, encoder, paths, file.get_tensor("stamps"), file.get_tensor("features"))
-        except (OSError, SafetensorError, ValueError, TypeError):
+            header = read_header(index)
+            if header.get("format") != FORMAT or header.get("encoder") != encoder:
+                return cls(folder, encoder)
+            _, tensors = read_tensors(index)
+            joined = bytes(tensors["paths"].numpy())
+            paths = [os.fsdecode(name) for name in joined.split(b"\0")] if joined else []
+            library = cls(folder, encoder, paths, tensors["stamps"], tensors["features"])
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError):
             return cls(folder, encoder)
         return library if library._is_whole() else cls(folder, encoder)
 

@@ -5,6 +5,8 @@ All features are unit vectors (N, D); pair i of one side belongs to pair i of th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,6 +66,45 @@ def momentum_kl(
     return total
 
 
+class AlignTerms(NamedTuple):
+    """The three terms of Eq. 1, scalars; where there are no pictures, the first alone."""
+
+    text: Tensor  # L_c(A, T)
+    picture: Tensor | None = None  # L_c(A, V)
+    momentum: Tensor | None = None  # L_t
+
+    def total(self, alpha: float) -> Tensor:
+        """Eq. 1: L_c(A, T) + (1 - alpha) L_c(A, V) + alpha / 2 L_t."""
+        if self.picture is None or self.momentum is None:
+            return self.text
+        return self.text + (1 - alpha) * self.picture + alpha / 2 * self.momentum
+
+
+def align_terms(
+    a: Tensor,
+    t: Tensor,
+    v: Tensor | None,
+    v_momentum: Tensor | None,
+    tau: float | Tensor = 0.05,
+    labels: Tensor | None = None,
+    a_momentum: Tensor | None = None,
+    seen: Tensor | None = None,
+) -> AlignTerms:
+    """The terms of Eq. 1 for unit vectors (N, D), each with the gradient that its inputs carry.
+
+    `labels` (N,) make the text side multi-positive (clips of one class share a text). `v` and `v_momentum` None: there are
+    no pictures. `seen` (N,) bool: the clips that have one; the others are in the text term alone. `a_momentum` as in
+    `momentum_kl`.
+    """
+    text = info_nce(a, t, tau, labels)
+    if v is None or v_momentum is None or (seen is not None and seen.float().sum() < 2):  # one pair is no contrast
+        return AlignTerms(text)
+    if seen is not None:
+        a, v, v_momentum = a[seen], v[seen], v_momentum[seen]
+        a_momentum = None if a_momentum is None else a_momentum[seen]
+    return AlignTerms(text, info_nce(a, v, tau), momentum_kl(a, v, v_momentum, tau, a_momentum))
+
+
 def align_loss(
     a: Tensor,
     t: Tensor,
@@ -74,22 +115,8 @@ def align_loss(
     labels: Tensor | None = None,
     a_momentum: Tensor | None = None,
 ) -> Tensor:
-    """Eq. 1: L_c(A, T) + (1 - alpha) L_c(A, V) + alpha / 2 L_t.
+    """Eq. 1 as a scalar: `align_terms` of unit vectors (N, D), weighed by `alpha`.
 
-    `labels` make the text side multi-positive (clips of one class share a text). Text, image and momentum features are
-    targets: the caller decides which of them carry a gradient. `a_momentum` as in `momentum_kl`.
+    Text, image and momentum features are targets: the caller decides which of them carry a gradient.
     """
-    contrast = info_nce(a, t, tau, labels)
-    return contrast + (1 - alpha) * info_nce(a, v, tau) + alpha / 2 * momentum_kl(a, v, v_momentum, tau, a_momentum)
-
-
-def soft_target_loss(
-    a: Tensor, v: Tensor, v_momentum: Tensor, tau: float | Tensor = 0.05, alpha: float = 0.4
-) -> Tensor:
-    """ALBEF's form of Eq. 1's visual part: cross-entropy against alpha * teacher + (1 - alpha) * one-hot.
-
-    It differs from (1 - alpha) L_c(A, V) + alpha / 2 L_t by alpha / 2 times the teacher's entropies, which are constant.
-    """
-    eye = torch.eye(len(a), device=a.device)
-    rows, columns = (alpha * q + (1 - alpha) * eye for q in teacher_probabilities(a, v_momentum, tau))
-    return _cross_entropy(similarities(a, v, tau), rows, columns)
+    return align_terms(a, t, v, v_momentum, tau, labels, a_momentum).total(alpha)

@@ -149,7 +149,8 @@ class Teacher:
 
     def _pairs(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Name -> (average, its source in the student)."""
-        student, pairs = self._student, {}
+        student = self._student
+        pairs: dict[str, tuple[Tensor, Tensor]] = {}
         if self.tower is not None:
             for name in audio_names(student.model):
                 pairs[f"tower.{name}"] = (self.tower.get_parameter(name), student.model.get_parameter(name))
@@ -157,7 +158,7 @@ class Teacher:
             for name, parameter in self.blocks.named_parameters():
                 if name.split(".")[1] in ("attn", "mlp"):
                     pairs[f"blocks.{name}"] = (parameter, student.model.blocks_u.get_parameter(name))
-        if self.head is not None:
+        if self.head is not None and student.head is not None:
             for name, parameter in self.head.named_parameters():
                 pairs[f"head.{name}"] = (parameter, student.head.get_parameter(name))
         return pairs
@@ -178,11 +179,12 @@ class Teacher:
         """`Student.picture` as the teacher sees it."""
         if self.head is not None:
             return self.head(states.float())
-        if self.reading not in TIED:
+        blocks = self.blocks if self.tower is None else self.tower.blocks_u
+        if self.reading not in TIED or blocks is None:
             return states.float()
         require_states(states, self.reading)
         x, model = states, self._student.model
-        for block in self.blocks if self.blocks is not None else self.tower.blocks_u:
+        for block in blocks:
             x = block(x, "v")
         return F.normalize(model.norm_v(x).mean(dim=1).float(), dim=-1)
 

@@ -73,9 +73,10 @@ class CLIPTexts:
 
         require_tokenizer(folder)
         try:
-            options = {"local_files_only": True}
-            self._tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, **options)
-            self._model = transformers.CLIPTextModel.from_pretrained(folder, **options).eval().requires_grad_(False)
+            self._tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            self._model = (
+                transformers.CLIPTextModel.from_pretrained(folder, local_files_only=True).eval().requires_grad_(False)
+            )
         except Exception as error:
             raise CheckpointError(
                 f"{folder} cannot be read as a CLIPTextModel ({type(error).__name__}: {str(error)[:200]})",
@@ -106,14 +107,17 @@ class ClapTexts:
 
         require_tokenizer(folder)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            if tokenizer is None:
+                raise ValueError("transformers knows no tokenizer for it")
         except Exception as error:
             raise CheckpointError(
                 f"{folder}'s tokenizer cannot be read ({type(error).__name__}: {str(error)[:200]})",
                 "CLAP's words need the tokenizer that it was published with",
                 "Copy the whole folder as it is published",
             ) from None
-        self._model, self.dim, self.name = encoder.model, encoder.dim, f"{encoder.name}'s own texts"
+        self._tokenizer, self._model = tokenizer, encoder.model
+        self.dim, self.name = encoder.dim, f"{encoder.name}'s own texts"
 
     @torch.inference_mode()
     def encode(self, texts: list[str]) -> Tensor:

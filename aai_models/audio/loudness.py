@@ -13,7 +13,7 @@ from .recursive import BlockFilter
 from .waveform import as_waveform
 
 STEP = 0.1  # seconds; blocks overlap by multiples of it
-BLOCK, SHORT_TERM = 4, 30  # steps: 400 ms and 3 s
+BLOCK = 4  # steps: 400 ms
 OFFSET = -0.691  # LU, so that a 997 Hz sine of full scale in one channel reads -3.01 LUFS at 48 kHz
 ABSOLUTE_GATE, RELATIVE_GATE = -70.0, -10.0  # LUFS, LU
 CHUNK = 100  # steps that are filtered at a time; bounds the memory of long recordings
@@ -41,12 +41,16 @@ def integrated(waveform: Tensor, sample_rate: int) -> Tensor:
 
 def momentary(waveform: Tensor, sample_rate: int) -> Tensor:
     """Loudness of 400 ms each 100 ms: (B, C, T), Hz -> LUFS (B, frames); a shorter clip gives one frame of what is there."""
-    return _blocks(waveform, sample_rate, BLOCK)
-
-
-def short_term(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Loudness of 3 s each 100 ms, as `momentary`."""
-    return _blocks(waveform, sample_rate, SHORT_TERM)
+    waveform, sample_rate = as_waveform({"waveform": waveform, "sample_rate": sample_rate})
+    weights = CHANNEL_WEIGHTS.get(waveform.shape[1], (1,) * waveform.shape[1])
+    energy = torch.einsum("bct,c->bt", step_energy(waveform, sample_rate), torch.tensor(weights, dtype=torch.float64))
+    edges = torch.from_numpy(_edges(waveform.shape[-1], sample_rate))
+    full = energy.shape[1] - (1 if waveform.shape[-1] < round(energy.shape[1] * STEP * sample_rate) else 0)
+    if full < BLOCK:
+        return _lufs(energy.sum(dim=1, keepdim=True) / waveform.shape[-1])
+    sums = energy[:, :full].unfold(1, BLOCK, 1).sum(dim=-1)  # (B, frames)
+    lengths = edges[BLOCK : full + 1] - edges[: full + 1 - BLOCK]
+    return _lufs(sums / lengths)
 
 
 def to_scale(
@@ -137,20 +141,6 @@ def _edges(samples: int, sample_rate: int) -> np.ndarray:
     steps = math.ceil(samples / (STEP * sample_rate))
     edges = np.round(np.arange(steps + 1) * (STEP * sample_rate)).astype(np.int64)
     return np.unique(np.append(edges[edges < samples], samples))
-
-
-def _blocks(waveform: Tensor, sample_rate: int, steps: int) -> Tensor:
-    """LUFS (B, frames) of blocks of so many steps, one each step; only full ones, unless there is none."""
-    waveform, sample_rate = as_waveform({"waveform": waveform, "sample_rate": sample_rate})
-    weights = CHANNEL_WEIGHTS.get(waveform.shape[1], (1,) * waveform.shape[1])
-    energy = torch.einsum("bct,c->bt", step_energy(waveform, sample_rate), torch.tensor(weights, dtype=torch.float64))
-    edges = torch.from_numpy(_edges(waveform.shape[-1], sample_rate))
-    full = energy.shape[1] - (1 if waveform.shape[-1] < round(energy.shape[1] * STEP * sample_rate) else 0)
-    if full < steps:
-        return _lufs(energy.sum(dim=1, keepdim=True) / waveform.shape[-1])
-    sums = energy[:, :full].unfold(1, steps, 1).sum(dim=-1)  # (B, frames)
-    lengths = edges[steps : full + 1] - edges[: full + 1 - steps]
-    return _lufs(sums / lengths)
 
 
 def _lufs(mean_square: Tensor) -> Tensor:

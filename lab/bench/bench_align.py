@@ -15,8 +15,8 @@ import torch
 from aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
 from aai_models.align.config import PRESETS, TINY_TOWER, AlignConfig
 from aai_models.align.data.items import MemorySource
-from aai_models.align.judge.metrics import retrieval
 from aai_models.align.losses import align_loss
+from aai_models.align.metrics import retrieval
 from aai_models.align.momentum import Student, Teacher
 from aai_models.align.texts import HashedWords
 from aai_models.align.train.processes import World

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from aai_models.align.cavt_mae import CAVTMAE
 from aai_models.align.config import TINY_TOWER
 from aai_models.align.images import image_input
-from aai_models.align.judge.metrics import accuracy
 from aai_models.align.losses import info_nce
+from aai_models.align.metrics import accuracy
 from aai_models.align.texts import HashedWords
 from aai_models.draw import contact_sheet
 

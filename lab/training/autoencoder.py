@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from ...pocket.models.autoencoder import SCALE, Autoencoder
 from ...pocket.world.names import UNSEEN
-from ...pocket.world.scene import random_scene
-from .pictures import draw_batch, training_scene
-from .runs import Average, Budget, Run
+from ...pocket.world.scene import draw, random_scene
+from .pictures import to_tensor, training_scene
+from .runs import Budget, Machine, Run, Session, finishing_steps
+from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class AutoencoderConfig:
 def loss_of(model: Autoencoder, pictures: Tensor, noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(loss, mean squared error): L1 + 0.5 MSE + 0.5 L1 of the gradients, and a pull of the latents to mean 0, variance 1."""
     z = model.encoder(pictures).float()
-    decoded = model.decoder(z + noise * torch.randn(z.shape, generator=generator)).float()
+    decoded = model.decoder(z + noise * torch.randn(z.shape, generator=generator, device=z.device)).float()
     error = decoded - pictures
     slopes = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     mean, variance = z.mean((0, 2, 3)), z.var((0, 2, 3))
@@ -49,54 +51,41 @@ def psnr(mse: float) -> float:
 def evaluate(model: Autoencoder, things: list[str], count: int = 96, seed: int = 99) -> float:
     """Mean PSNR of drawings of `things` that are cut to 0..255."""
     rng = np.random.default_rng(seed)
-    pictures = draw_batch([random_scene(rng, things) for _ in range(count)])
+    drawn = np.stack([draw(random_scene(rng, things))[0] for _ in range(count)])
+    pictures = to_tensor(drawn, next(model.parameters()).device)
     decoded = model.decode(model.encode(pictures)).clamp(-1, 1)
     return float(np.mean([psnr(float(m)) for m in (decoded - pictures).square().mean((1, 2, 3))]))
 
 
-def train(config: AutoencoderConfig, out: Path) -> Path:
-    """Train or go on; returns the file of the averaged weights."""
-    run = Run(out, "autoencoder", config)
+def drawings(config: AutoencoderConfig, step: int) -> np.ndarray:
+    """The pictures of a step (B, 128, 128, 3) uint8."""
+    rng = np.random.default_rng((config.seed, step))
+    return np.stack([draw(training_scene(rng))[0] for _ in range(config.batch)])
+
+
+def train(config: AutoencoderConfig, out: Path, machine: Machine | None = None) -> Path:
+    """Train or go on; returns the file of the averaged weights. Ctrl-C finishes the step, saves and raises."""
+    run, machine = Run(out, "autoencoder", config), machine or Machine()
     torch.manual_seed(config.seed)
-    model = Autoencoder.fresh()
-    average = Average(model)
+    model = Autoencoder.fresh().to(machine.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
-    state, step = run.load(), 0
-    if state:
-        model.load_state_dict(state["model"])
-        average.module.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
-    budget = Budget(config.minutes, state["spent"] if state else 0.0)
-
-    def checkpoint(now: bool = False) -> None:
-        run.save(
-            now,
-            model=model.state_dict(),
-            average=average.module.state_dict(),
-            optimiser=optimiser.state_dict(),
-            step=step,
-            spent=budget.spent,
-        )
-
-    while budget.share < 1:
-        rng = np.random.default_rng((config.seed, step))
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        pictures = draw_batch([training_scene(rng) for _ in range(config.batch)])
-        optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            loss, mse = loss_of(model, pictures, config.noise, generator)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        average.update(model, step)
-        run.log(step=step, minutes=budget.spent / 60, loss=float(loss.detach()), psnr=psnr(float(mse.detach())))
-        checkpoint()
-    checkpoint(True)
-    held = {"psnr_unseen": evaluate(average.module, list(UNSEEN)), "latent_scale": SCALE}
-    run.log(True, step=step, minutes=budget.spent / 60, **held)
-    path = run.folder / "weights.pt"
-    torch.save(average.module.state_dict(), path)
-    return path
+    session = Session(run, model, optimiser, Budget(config.minutes))
+    with Workers(machine.workers) as workers, finishing_steps() as stop:
+        drawn = workers.ahead(drawings, ((config, step) for step in itertools.count(session.step)))
+        while (share := session.budget.share) < 1 and not stop.asked:
+            pictures = to_tensor(next(drawn), machine.device)
+            optimiser.param_groups[0]["lr"] = session.budget.rate(config.rate, session.step, share=share)
+            generator = machine.generator(config.seed * 1_000_003 + session.step)
+            with machine.autocast(config.bf16):
+                loss, mse = loss_of(model, pictures, config.noise, generator)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            session.step += 1
+            session.average.update(model, session.step)
+            session.log(loss=loss.detach(), psnr=10 * (4 / mse.detach()).log10())
+            session.checkpoint()
+        session.checkpoint(True)
+    session.log(True, psnr_unseen=evaluate(session.average.module, list(UNSEEN)), latent_scale=SCALE)
+    return run.finish(session.average.module.state_dict())

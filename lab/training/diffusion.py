@@ -9,6 +9,7 @@ as those of sounds are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,13 +24,16 @@ from ...pocket.models.text import WIDTH, key_bias
 from ...pocket.models.unet import UNet
 from ...pocket.world.captions import caption
 from ...pocket.world.grammar import shape_number
+from ...pocket.world.scene import Scene, draw
 from .glance import Glance, portraits_of
-from .pictures import RANDOM_STYLES, draw_batch, to_uint8, training_scene
-from .runs import Average, Budget, Run, Team
+from .pictures import RANDOM_STYLES, to_tensor, to_uint8, training_scene
+from .runs import STOPPED, Budget, Machine, Run, Session, Stop, Team, finishing_steps
 from .sampling import alphas_bar, guided, sample
 from .words import HIDDEN, Words, end_columns, indices
+from .workers import Workers
 
 NUMBER = {name: number for number, name in enumerate(HIDDEN)}
+PIECE = 16  # drawings that a worker makes at a time
 STYLE_NUMBER = {name: number for number, name in enumerate(RANDOM_STYLES)}
 
 
@@ -116,44 +120,83 @@ class Batch(NamedTuple):
     style: Tensor  # numbers of random styles (B,)
     unnumbered: Tensor  # which pictures (U,) are of shapes without a number
     portraits: Tensor  # of those shapes (U, 3, 32, 32) uint8
+    ends: Tensor  # columns of the captions' end tokens (B,)
+    told: Tensor  # which captions (T,) are not empty
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class Drawn(NamedTuple):
+    """One drawing."""
+
+    scene: Scene
+    picture: np.ndarray  # (128, 128, 3) uint8
+    portrait: Tensor | None  # of a shape without a number (3, 32, 32) uint8
+
+
+def drawings(config: DiffusionConfig, numbers: range) -> list[Drawn]:
+    """The drawings of these numbers, each a function of the seed and its number."""
+    found = []
+    for number in numbers:
+        rng = np.random.default_rng((config.seed, config.stream, number))
+        scene = training_scene(rng, config.second, config.styled, config.unnumbered)
+        portrait = portraits_of([scene.thing])[0] if is_unnumbered(scene.thing) else None
+        found.append(Drawn(scene, draw(scene)[0], portrait))
+    return found
 
 
 class Pool:
     """Drawings as latents; drawing i is a function of the seed and i. Each process of a team holds every n-th."""
 
-    def __init__(self, autoencoder: Autoencoder, config: DiffusionConfig, team: Team, first: int = 0):
-        self.autoencoder, self.config, self.team = autoencoder, config, team
-        self.first = first  # number of the first drawing
-        self.latents = torch.empty(config.most // team.size, 4, 16, 16, dtype=torch.float16)
-        self.scenes = []
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        config: DiffusionConfig,
+        team: Team,
+        first: int = 0,
+        machine: Machine | None = None,
+        workers: Workers | None = None,
+    ):
+        self.machine = machine or Machine()
+        self.autoencoder, self.config, self.team = autoencoder.to(self.machine.device), config, team
+        shape = (config.most // team.size, 4, 16, 16)
+        self.latents = torch.empty(shape, dtype=torch.float16, device=self.machine.device)
+        self.scenes: list[Scene] = []
+        self.portraits: list[Tensor | None] = []
+        numbers = range(first + team.rank, first + team.rank + len(self.latents) * team.size, team.size)
+        pieces = ((config, numbers[start : start + PIECE]) for start in range(0, len(numbers), PIECE))
+        self._drawn = chain.from_iterable((workers or Workers()).ahead(drawings, pieces))
 
     @torch.no_grad()
     def grow(self, count: int) -> None:
+        """Draw so many more, as far as there is room."""
         held = len(self.scenes)
-        count = min(count, len(self.latents) - held)
-        if count <= 0:
+        drawn = list(islice(self._drawn, count))
+        if not drawn:
             return
-        numbers = [self.first + (held + i) * self.team.size + self.team.rank for i in range(count)]
-        scenes = [self._scene(number) for number in numbers]
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
-            encoded = self.autoencoder.encoder(draw_batch(scenes))
-        self.latents[held : held + count] = encoded.half()
-        self.scenes += scenes
-
-    def _scene(self, number: int):
-        rng = np.random.default_rng((self.config.seed, self.config.stream, number))
-        return training_scene(rng, self.config.second, self.config.styled, self.config.unnumbered)
+        pictures = to_tensor(np.stack([one.picture for one in drawn]), self.machine.device)
+        with self.machine.autocast(self.config.bf16):
+            encoded = self.autoencoder.encoder(pictures)
+        self.latents[held : held + len(drawn)] = encoded.half()
+        self.scenes += [one.scene for one in drawn]
+        self.portraits += [one.portrait for one in drawn]
 
     def batch(self, rng: np.random.Generator) -> Batch:
+        """What a step learns from; the latents lie on the device, all else on the CPU."""
         chosen = rng.integers(len(self.scenes), size=self.config.batch // self.team.size)
         scenes = [self.scenes[i] for i in chosen]
         rows = torch.tensor([indices(caption(scene, rng)) for scene in scenes])
+        ends = end_columns(rows)
+        rows = rows[:, : int(ends.max()) + 2]  # the longest caption and one empty column
         hidden = torch.tensor([NUMBER.get(scene.thing, 0) for scene in scenes])
         style = torch.tensor([STYLE_NUMBER.get(scene.style, 0) for scene in scenes])
-        unnumbered = [i for i, scene in enumerate(scenes) if is_unnumbered(scene.thing)]
-        portraits = portraits_of([scenes[i].thing for i in unnumbered])
-        latents = self.latents[torch.from_numpy(chosen)].float()
-        return Batch(latents, rows, hidden, style, torch.tensor(unnumbered, dtype=torch.long), portraits)
+        portraits = {place: self.portraits[i] for place, i in enumerate(chosen) if self.portraits[i] is not None}
+        unnumbered = torch.tensor(list(portraits), dtype=torch.long)
+        seen = torch.stack(list(portraits.values())) if portraits else portraits_of([])
+        latents = self.latents[torch.from_numpy(chosen).to(self.latents.device)].float()
+        told = (ends > 1).nonzero().flatten()  # an empty caption has no picture of its own
+        return Batch(latents, rows, hidden, style, unnumbered, seen, ends, told)
 
 
 def is_unnumbered(thing: str | None) -> bool:
@@ -161,7 +204,9 @@ def is_unnumbered(thing: str | None) -> bool:
     return thing is not None and shape_number(thing) is not None and thing not in NUMBER
 
 
-def embed(model: Model, rows: Tensor, batch: Batch, config: DiffusionConfig, generator) -> Tensor:
+def embed(
+    model: Model, rows: Tensor, batch: Batch, config: DiffusionConfig, generator: torch.Generator | None
+) -> Tensor:
     """The words of captions (B, L, 768), some of them off in a drawn direction."""
     thing = model.words.hidden[batch.thing]
     if len(batch.unnumbered):
@@ -169,37 +214,37 @@ def embed(model: Model, rows: Tensor, batch: Batch, config: DiffusionConfig, gen
     embedded = model.words.embed(rows, thing, model.words.styles[batch.style])
     if not config.disturbed:
         return embedded
-    far = config.furthest * torch.rand(rows.shape, generator=generator)
+    chance = {"generator": generator, "device": rows.device}
+    far = config.furthest * torch.rand(rows.shape, **chance)
     is_word = (rows < 0) | (rows > 1)  # 0 is the start, 1 the end
-    off = is_word & (torch.rand(len(rows), 1, generator=generator) < config.disturbed)
-    drawn = F.normalize(torch.randn(embedded.shape, generator=generator), dim=-1)
+    off = is_word & (torch.rand(len(rows), 1, **chance) < config.disturbed)
+    drawn = F.normalize(torch.randn(embedded.shape, **chance), dim=-1)
     size = embedded.detach().norm(dim=-1)
     return embedded + (off * far * size).unsqueeze(-1) * drawn
 
 
 def loss_of(
-    model: Model, batch: Batch, bar: Tensor, config: DiffusionConfig, generator
+    model: Model, batch: Batch, bar: Tensor, config: DiffusionConfig, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(loss, noise error, CLIP's loss)."""
-    latents, rows = batch.latents, batch.rows
-    timesteps = torch.randint(0, len(bar), (len(latents),), generator=generator)
-    noise = torch.randn(latents.shape, generator=generator)
+    """(loss, noise error, CLIP's loss) of a batch, with everything on one device."""
+    latents, rows, ends = batch.latents, batch.rows, batch.ends
+    chance = {"generator": generator, "device": latents.device}
+    timesteps = torch.randint(0, len(bar), (len(latents),), **chance)
+    noise = torch.randn(latents.shape, **chance)
     level = bar[timesteps].view(-1, 1, 1, 1)
-    ends = end_columns(rows)
-    rows = rows[:, : int(ends.max()) + 2]  # the longest caption and one empty column
     states = model.words.states(embed(model, rows, batch, config, generator), rows)
     # The end token knows the whole caption. It is hidden often, so that the words are read and not their summary.
-    shown = torch.rand(len(ends), generator=generator) >= config.hide_end
-    context = states * (shown[:, None] | (torch.arange(rows.shape[1]) != ends[:, None])).unsqueeze(-1)
+    shown = torch.rand(len(ends), **chance) >= config.hide_end
+    columns = torch.arange(rows.shape[1], device=rows.device)
+    context = states * (shown[:, None] | (columns != ends[:, None])).unsqueeze(-1)
     noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
-    predicted = model.unet(noisy, timesteps, context, key_bias(rows.shape[1]))
+    predicted = model.unet(noisy, timesteps, context, key_bias(rows.shape[1], rows.device))
     snr = level / (1 - level)
     error = ((predicted.float() - noise).square() * (snr.clamp_max(config.snr) / snr)).mean()
-    told = ends > 1  # the empty caption has no picture of its own
-    text = F.normalize(states[torch.arange(len(ends)), ends][told].float(), dim=-1)
-    picture = F.normalize(model.head(latents[told]).float(), dim=-1)
+    text = F.normalize(states[batch.told, ends[batch.told]].float(), dim=-1)
+    picture = F.normalize(model.head(latents[batch.told]).float(), dim=-1)
     logits = text @ picture.T / config.temperature
-    target = torch.arange(len(logits))
+    target = torch.arange(len(logits), device=logits.device)
     contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     return error + config.contrast * contrast, error, contrast
 
@@ -235,12 +280,8 @@ def paint(
     return to_uint8(autoencoder.decoder(latents))
 
 
-def train(config: DiffusionConfig, out: Path) -> Path:
-    """Train or go on, alone or in a team; returns the file of the averaged weights.
-
-    A run that goes on draws new pictures from where the former one stopped.
-    """
-    run, team = Run(out, config.run, config), Team()
+def begin(config: DiffusionConfig, out: Path) -> Model:
+    """The model that a run starts with; what the run leaves as it is has no gradient."""
     torch.manual_seed(config.seed)
     model = load_model(out, config.begins_with) if config.begins_with else Model()
     if config.begins_with:
@@ -248,47 +289,53 @@ def train(config: DiffusionConfig, out: Path) -> Path:
         model.head.requires_grad_(False)
     model.words.styles.requires_grad_(config.styled > 0)
     model.glance.requires_grad_(config.unnumbered > 0)
-    average = Average(model)
+    return model
+
+
+def train(config: DiffusionConfig, out: Path, machine: Machine | None = None) -> Path:
+    """Train or go on, alone or in a team; returns the file of the averaged weights.
+
+    A run that goes on draws new pictures from where the former one stopped. Ctrl-C finishes the step, saves and raises.
+    """
+    machine = machine or Machine()
+    run = Run(out, config.run, config)
+    model = begin(config, out).to(machine.device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
-    state, step = run.load(), 0
-    if state:
-        model.load_state_dict(state["model"])
-        average.module.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
-    budget = Budget(config.minutes, state["spent"] if state else 0.0)
-    drawn = config.first + config.fresh * step if step else 0
-    pool, bar, share = Pool(load_autoencoder(out), config, team, drawn), alphas_bar(), budget.share
-    while len(pool.scenes) < min(config.most, config.first) // team.size:
-        pool.grow(min(256, config.first))
-
-    def checkpoint(now: bool = False) -> None:
+    session = Session(run, model, optimiser, Budget(config.minutes))
+    drawn = config.first + config.fresh * session.step if session.step else 0
+    with Team(machine) as team, Workers(machine.workers) as workers, finishing_steps() as stop:
+        pool = Pool(load_autoencoder(out), config, team, drawn, machine, workers)
+        while len(pool.scenes) < min(config.most, config.first) // team.size and not stop.asked:
+            pool.grow(min(256, config.first))
+        _train_steps(session, pool, parameters, stop)
         if team.leads:
-            tensors = {"model": model.state_dict(), "average": average.module.state_dict()}
-            run.save(now, **tensors, optimiser=optimiser.state_dict(), step=step, spent=budget.spent)
+            session.checkpoint(True)
+    return run.finish(session.average.module.state_dict()) if team.leads else run.folder / "weights.pt"
 
+
+def _train_steps(session: Session, pool: Pool, parameters: list[nn.Parameter], stop: Stop) -> None:
+    """Until the time is spent, or the leader is asked to stop."""
+    config, machine, team, model = pool.config, pool.machine, pool.team, session.model
+    bar, share = alphas_bar().to(machine.device), session.budget.share
+    if stop.asked:
+        share = STOPPED
     while share < 1:
-        generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * team.size + team.rank)
-        batch = pool.batch(np.random.default_rng((config.seed, 2, step, team.rank)))
-        optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step, share=share)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+        step = session.step
+        generator = machine.generator((config.seed * 1_000_003 + step) * team.size + team.rank)
+        batch = pool.batch(np.random.default_rng((config.seed, 2, step, team.rank))).to(machine.device)
+        session.optimiser.param_groups[0]["lr"] = session.budget.rate(config.rate, step, share=share)
+        with machine.autocast(config.bf16):
             loss, error, contrast = loss_of(model, batch, bar, config, generator)
-        optimiser.zero_grad()
+        session.optimiser.zero_grad()
         loss.backward()
-        share = team.agree(parameters, budget.share)
+        share = team.agree(parameters, STOPPED if stop.asked else session.budget.share)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        step += 1
+        session.optimiser.step()
+        session.step += 1
         pool.grow(config.fresh // team.size)
         if team.leads:
-            average.update(model, step)
-            figures = {"error": float(error.detach()), "contrast": float(contrast.detach())}
-            run.log(step=step, minutes=budget.spent / 60, images=step * config.batch, **figures)
-        checkpoint()
-    checkpoint(True)
-    path = run.folder / "weights.pt"
-    if team.leads:
-        torch.save(average.module.state_dict(), path)
-    team.stop()
-    return path
+            session.average.update(model, session.step)
+            session.log(images=session.step * config.batch, error=error.detach(), contrast=contrast.detach())
+            session.checkpoint()
+    stop.asked = stop.asked or share >= STOPPED

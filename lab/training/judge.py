@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from ...pocket.world.names import COLOURS, PLACES, STYLES, THINGS
 from ...pocket.world.scene import Scene, draw, random_scene
 from .judge_model import Judge, judge_pictures
 from .pictures import to_tensor
-from .runs import Budget, Run
+from .runs import Budget, Machine, Run, Session, finishing_steps
+from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,20 @@ def judge_name(seed: int) -> str:
 
 
 def loss_of(judge: Judge, pictures: Tensor, scenes: list[Scene]) -> Tensor:
-    out = judge(pictures)
-    there = torch.tensor([[float(name in (s.thing, s.second)) for name in THINGS] for s in scenes])
+    out, device = judge(pictures), pictures.device
+    there = torch.tensor([[float(name in (s.thing, s.second)) for name in THINGS] for s in scenes], device=device)
     loss = 8 * F.binary_cross_entropy_with_logits(out["thing"], there)
     for head, known in (("place", PLACES), ("style", STYLES), ("colour", COLOURS)):
-        target = torch.tensor([list(known).index(getattr(s, head)) for s in scenes])
-        single = torch.tensor([head != "colour" or (s.thing is not None and s.second is None) for s in scenes])
+        target = torch.tensor([list(known).index(getattr(s, head)) for s in scenes], device=device)
+        single = torch.tensor([head != "colour" or _is_single(s) for s in scenes], device=device)
         loss = loss + F.cross_entropy(out[head][single], target[single])
-    single = torch.tensor([s.thing is not None and s.second is None for s in scenes])
-    level = torch.tensor([s.loudness for s in scenes])
+    single = torch.tensor([_is_single(s) for s in scenes], device=device)
+    level = torch.tensor([s.loudness for s in scenes], device=device)
     return loss + 2 * (out["loudness"][single, 0] - level[single]).square().mean()
+
+
+def _is_single(scene: Scene) -> bool:
+    return scene.thing is not None and scene.second is None
 
 
 def _disturb(pictures: Tensor, share: float, rng: np.random.Generator) -> Tensor:
@@ -67,25 +72,35 @@ def accuracy(judge: Judge, count: int = 1000, seed: int = 4242) -> dict[str, flo
     }
 
 
-def train(config: JudgeConfig, out: Path) -> Path:
-    """Train from the start; returns the file of the weights."""
-    run = Run(out, judge_name(config.seed), config)
+def drawings(config: JudgeConfig, step: int) -> tuple[list[Scene], np.ndarray]:
+    """The scenes of a step and their pictures, some of them disturbed (B, 3, 128, 128) float32 in -1..1."""
+    rng = np.random.default_rng((config.seed, 3, step))
+    scenes = [random_scene(rng, list(THINGS), second=0.12, empty=0.04) for _ in range(config.batch)]
+    pictures = to_tensor(np.stack([draw(scene)[0] for scene in scenes]))
+    return scenes, _disturb(pictures, config.blur, rng).numpy()
+
+
+def train(config: JudgeConfig, out: Path, machine: Machine | None = None) -> Path:
+    """Train or go on; returns the file of the weights. Ctrl-C finishes the step, saves and raises."""
+    run, machine = Run(out, judge_name(config.seed), config), machine or Machine()
     torch.manual_seed(config.seed)
-    judge = Judge(wide=config.seed > 0)
+    judge = Judge(wide=config.seed > 0).to(machine.device)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=config.rate, weight_decay=0.02, fused=True)
-    budget, step = Budget(config.minutes, clock=time.process_time), 0
-    while budget.share < 1:
-        rng = np.random.default_rng((config.seed, 3, step))
-        scenes = [random_scene(rng, list(THINGS), second=0.12, empty=0.04) for _ in range(config.batch)]
-        pictures = _disturb(to_tensor(np.stack([draw(s)[0] for s in scenes])), config.blur, rng)
-        optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step, warm_up=100, flat=0.3, last=0.01)
-        loss = loss_of(judge, pictures, scenes)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        step += 1
-        run.log(step=step, minutes=budget.spent / 60, loss=float(loss.detach()))
-    run.log(True, step=step, minutes=budget.spent / 60, **accuracy(judge))
-    path = run.folder / "weights.pt"
-    torch.save(judge.state_dict(), path)
-    return path
+    session = Session(run, judge, optimiser, Budget(config.minutes, clock=machine.clock))
+    with Workers(machine.workers) as workers, finishing_steps() as stop:
+        drawn = workers.ahead(drawings, ((config, step) for step in itertools.count(session.step)))
+        while (share := session.budget.share) < 1 and not stop.asked:
+            scenes, pictures = next(drawn)
+            rate = session.budget.rate(config.rate, session.step, 100, flat=0.3, last=0.01, share=share)
+            optimiser.param_groups[0]["lr"] = rate
+            tensor = torch.from_numpy(pictures).contiguous(memory_format=torch.channels_last)
+            loss = loss_of(judge, tensor.to(machine.device, non_blocking=True), scenes)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            session.step += 1
+            session.log(loss=loss.detach())
+            session.checkpoint()
+        session.checkpoint(True)
+    session.log(True, **accuracy(judge))
+    return run.finish(judge.state_dict())

@@ -54,7 +54,7 @@ def judge_pictures(judge: Judge, pictures: np.ndarray) -> Verdict:
     """Pictures (B, 128, 128, 3) uint8."""
     judge.eval()
     tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    out = judge(tensor)
+    out = {head: values.cpu() for head, values in judge(tensor.to(next(judge.parameters()).device)).items()}
     names = {"thing": THINGS, "place": list(PLACES), "colour": list(COLOURS), "style": list(STYLES)}
     best = {head: [known[i] for i in out[head].argmax(1).tolist()] for head, known in names.items()}
     return Verdict(**best, loudness=out["loudness"][:, 0].numpy(), presence=out["thing"].sigmoid().numpy())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...pocket.world.grammar import COUNT, shape_name
 from ...pocket.world.names import NAMED, UNNAMED
-from ...pocket.world.scene import Scene, draw, random_scene
+from ...pocket.world.scene import Scene, random_scene
 from ...pocket.world.styles import COUNT as STYLE_COUNT
 from ...pocket.world.styles import style_name
 
@@ -44,15 +44,11 @@ def _scene(rng: np.random.Generator, second: float) -> Scene:
     return random_scene(rng, list(NAMED), second=second, empty=0.08)
 
 
-def to_tensor(pictures: np.ndarray) -> Tensor:
-    """(B, 128, 128, 3) uint8 -> (B, 3, 128, 128) float in -1..1."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_tensor(pictures: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """(B, 128, 128, 3) uint8 -> (B, 3, 128, 128) float in -1..1, on a device."""
+    return torch.from_numpy(pictures).to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_uint8(pictures: Tensor) -> np.ndarray:
     """(B, 3, H, W) float in -1..1 -> (B, H, W, 3) uint8."""
-    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-
-
-def draw_batch(scenes: list[Scene]) -> Tensor:
-    return to_tensor(np.stack([draw(scene)[0] for scene in scenes]))
+    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -7,7 +7,9 @@ beside it, else of the weights that came with the pack.
 
 from __future__ import annotations
 
-import time
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +21,9 @@ from torch import Tensor, nn
 from ...aai_models.align.cavt_mae import CAVTMAE
 from ...aai_models.align.losses import info_nce
 from ...aai_models.audio.decode import decode_audio
-from ...aai_models.audio.fbank import FBANK_STD, encoder_input
+from ...aai_models.audio.fbank import encoder_input
+from ...aai_models.errors import TrainingError
+from ...aai_models.files import write_atomically
 from ...pocket.models.hearing import HALF, KERNEL, PERIOD_FRAMES, build, encode_half, encode_period, full_kernel
 from ...pocket.world.captions import word_of
 from ...pocket.world.names import ESC_10, NAMED, UNNAMED
@@ -27,10 +31,13 @@ from ...pocket.world.scene import draw, random_scene
 from ...pocket.world.sounds import RATE, synthesise
 from .diffusion import NUMBER, Model
 from .pictures import SHAPES
-from .runs import Average, Budget, Run
+from .runs import Budget, Machine, Run, Session, finishing_steps
+from .takes import augment, mix
 from .words import Words, end_columns, indices
+from .workers import Workers
 
 SECONDS = PERIOD_FRAMES / 100
+LESSONS_AHEAD = 4  # whose pictures are being drawn
 CLASSES = [*NAMED, *UNNAMED]
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
@@ -62,20 +69,27 @@ def spectrogram(wave: np.ndarray) -> Tensor:
     return encoder_input(waveform, RATE, short_clip="tile")[0, :PERIOD_FRAMES]
 
 
-def synthetic_clips(config: SoundConfig, cache: Path) -> tuple[Tensor, Tensor]:
+def clips_of(config: SoundConfig, number: int) -> np.ndarray:
+    """One spectrogram of each class (C, 256, 128) float16, each a function of the seed, the number and the class."""
+    found = []
+    for label, thing in enumerate(CLASSES):
+        loudness = float(np.random.default_rng((config.seed, number, label)).random())
+        found.append(spectrogram(synthesise(thing, loudness, 10_000 + number)).half())
+    return torch.stack(found).numpy()
+
+
+def synthetic_clips(config: SoundConfig, cache: Path, workers: Workers) -> tuple[Tensor, Tensor]:
     """Spectrograms (N, 256, 128) float16 and classes (N,), kept in a file for the next run."""
     path = cache / f"clips_{config.clips}_{config.seed}.pt"
     if path.is_file():
         stored = torch.load(path, weights_only=True)
         return stored["fbank"], stored["label"]
-    found, labels = [], []
-    for number in range(config.clips):
-        for label, thing in enumerate(CLASSES):
-            loudness = float(np.random.default_rng((config.seed, number, label)).random())
-            found.append(spectrogram(synthesise(thing, loudness, 10_000 + number)).half())
-            labels.append(label)
-    stored = {"fbank": torch.stack(found), "label": torch.tensor(labels)}
-    torch.save(stored, path)
+    found = list(workers.ahead(clips_of, ((config, number) for number in range(config.clips))))
+    stored = {
+        "fbank": torch.from_numpy(np.concatenate(found)),
+        "label": torch.arange(len(CLASSES)).repeat(config.clips),
+    }
+    write_atomically(path, lambda part: torch.save(stored, part), TrainingError, "200 megabytes")
     return stored["fbank"], stored["label"]
 
 
@@ -109,75 +123,37 @@ def text_features(words: Words, things: list[str]) -> Tensor:
     return F.normalize(states[torch.arange(len(things)), end_columns(rows)].float(), dim=-1)
 
 
-def augment(fbank: Tensor, rng: np.random.Generator) -> Tensor:
-    """Spectrograms (B, 256, 128) of another take: speed, pitch, level, start, microphone and noise differ, and now and then
-    a band or a moment is lost."""
-    count, frames, bands = fbank.shape
-
-    def normal(spread: float) -> Tensor:
-        return torch.from_numpy(rng.normal(0, spread, count).astype(np.float32))
-
-    warp = torch.zeros(count, 2, 3)  # of (band, frame) in -1..1
-    warp[:, 0, 0], warp[:, 0, 2] = normal(0.02).exp(), normal(0.02)
-    warp[:, 1, 1] = normal(0.08).exp().clamp_max(1.0)
-    grid = F.affine_grid(warp, [count, 1, frames, bands], align_corners=False)
-    taken = F.grid_sample(fbank[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
-    starts = rng.integers(0, frames, count)
-    taken = torch.stack([one.roll(int(start), 0) for one, start in zip(taken, starts, strict=True)])
-    noise = torch.from_numpy(rng.random(fbank.shape, dtype=np.float32) * rng.random() / 10)
-    taken += noise + normal(0.35).view(-1, 1, 1) + normal(0.15).view(-1, 1, 1) * torch.linspace(-1, 1, bands)
-    lost = _strips(count, frames, 32, rng)[:, :, None] | _strips(count, bands, 12, rng)[:, None]
-    return torch.where(lost, taken.mean((1, 2), keepdim=True), taken)
-
-
-def _strips(count: int, length: int, widest: int, rng: np.random.Generator) -> Tensor:
-    """In two of five rows of (count, length) a strip that is True."""
-    first = rng.integers(0, length - widest, (count, 1))
-    width = rng.integers(0, widest, (count, 1)) * (rng.random((count, 1)) < 0.4)
-    place = np.arange(length)
-    return torch.from_numpy((place >= first) & (place < first + width))
-
-
-def mix(first: Tensor, second: Tensor, rng: np.random.Generator) -> Tensor:
-    """Spectrograms (B, 256, 128) of sounds that are heard together, some 3 dB louder or quieter than each other: powers add."""
-    level = torch.from_numpy(rng.normal(0, 0.7, len(first)).astype(np.float32)).view(-1, 1, 1)
-    return torch.logaddexp(FBANK_STD * first, FBANK_STD * second + level) / FBANK_STD
-
-
-def picture_of(thing: str, rng: np.random.Generator, second: str | None = None) -> Tensor:
-    """A drawing of a thing, or of two (3, 112, 112) in 0..255."""
-    scene = replace(random_scene(rng, [thing]), second=second)
+def picture_of(seed: tuple[int, ...], thing: str, second: str | None = None) -> np.ndarray:
+    """A drawing of a thing, or of two (3, 112, 112) uint8, as the numbers of its seed decide."""
+    scene = replace(random_scene(np.random.default_rng(seed), [thing]), second=second)
     drawn = torch.tensor(draw(scene)[0]).permute(2, 0, 1).float()
-    return F.interpolate(drawn[None], size=(HALF, HALF), mode="bilinear", antialias=True)[0]
+    return F.interpolate(drawn[None], size=(HALF, HALF), mode="bilinear", antialias=True)[0].round().byte().numpy()
 
 
 def as_input(pictures: Tensor) -> Tensor:
     """Pictures (B, 3, H, W) in 0..255, ImageNet-normalised."""
-    return (pictures.float() / 255 - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1)
-
-
-def picture_batch(things: list[str], rng: np.random.Generator) -> Tensor:
-    """Fresh drawings of things (B, 3, 112, 112), ImageNet-normalised."""
-    return as_input(torch.stack([picture_of(thing, rng) for thing in things]))
+    mean, std = (x.to(pictures.device).view(3, 1, 1) for x in (MEAN, STD))
+    return (pictures.float() / 255 - mean) / std
 
 
 class Gallery:
     """Drawings of each thing, some fresh in every batch and the others from before: drawing costs more than training."""
 
-    def __init__(self, things: list[str], config: SoundConfig):
-        self.things, self.config = things, config
-        self.kept: list[list[Tensor]] = [[] for _ in things]
+    def __init__(self, things: list[str], config: SoundConfig, workers: Workers):
+        self.things, self.config, self.workers = things, config, workers
+        self.kept: list[list[Callable[[], np.ndarray]]] = [[] for _ in things]
 
-    def batch(self, classes: list[int], seconds: list[int], rng: np.random.Generator) -> Tensor:
-        """One picture for each class and second class (B, 3, 112, 112), ImageNet-normalised; equal ones are one thing."""
-        return as_input(torch.stack([self._one(*both, rng) for both in zip(classes, seconds, strict=True)]))
+    def choose(self, seen: Tensor, step: int) -> list[Callable[[], np.ndarray]]:
+        """A picture for each class and second class (P, 2) of a step, to be waited for; equal ones are one thing."""
+        rng = np.random.default_rng((self.config.seed, 6, step))
+        return [self._one(*both, rng, (self.config.seed, 7, step, place)) for place, both in enumerate(seen.tolist())]
 
-    def _one(self, label: int, second: int, rng: np.random.Generator) -> Tensor:
+    def _one(self, label: int, second: int, rng: np.random.Generator, seed: tuple[int, ...]):
         if second != label:
-            return picture_of(self.things[label], rng, self.things[second]).round()
+            return self.workers.submit(picture_of, seed, self.things[label], self.things[second])
         kept = self.kept[label]
         if not kept or (len(kept) < self.config.most and rng.random() < self.config.fresh):
-            kept.append(picture_of(self.things[label], rng).round().byte())
+            kept.append(self.workers.submit(picture_of, seed, self.things[label]))
             return kept[-1]
         return kept[rng.integers(len(kept))]
 
@@ -206,52 +182,75 @@ def run_name(folds: tuple[int, ...]) -> str:
     return "sounds" if folds == (1, 2, 3) else "sounds_folds_" + "_".join(map(str, folds))
 
 
-def train(config: SoundConfig, out: Path, recordings: Path | None = None) -> Path:
-    """Train or go on. Returns the file of the averaged weights."""
-    run = Run(out, run_name(config.folds), config)
-    torch.manual_seed(config.seed)
-    targets = text_features(_words(out), CLASSES + SHAPES)
-    fbank, labels = synthetic_clips(config, out)
-    real = real_clips(recordings, config.folds) if recordings else None
-    model, gallery = Hearing(), Gallery(CLASSES + SHAPES, config)
-    average = Average(model, decay=0.995)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=config.rate, weight_decay=0.02, betas=(0.9, 0.99), fused=True)
-    state, step, parts = run.load(), 0, {}
-    if state:
-        model.load_state_dict(state["model"])
-        average.module.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
-    budget = Budget(config.minutes, state["spent"] if state else 0.0, clock=time.process_time)
+@dataclass
+class Lesson:
+    """What one step learns from."""
 
-    def checkpoint(now: bool = False) -> None:
-        tensors = {"model": model.state_dict(), "average": average.module.state_dict()}
-        run.save(now, **tensors, optimiser=optimiser.state_dict(), step=step, spent=budget.spent)
+    rng: np.random.Generator  # that of the step, for what is still to be drawn
+    clips: Tensor  # (B, 256, 128)
+    heard: Tensor  # classes in each clip (B, 2)
+    seen: Tensor  # classes on each picture (P, 2)
+    pictures: list[Callable[[], np.ndarray]]  # to be waited for
 
-    while budget.share < 1:
+
+def lessons(config: SoundConfig, sounds, real, gallery: Gallery, step: int) -> Iterator[Lesson]:
+    """Those of the steps from `step` on. With workers some are begun ahead, so that their pictures are drawn meanwhile."""
+
+    def begin(step: int) -> Lesson:
         rng = np.random.default_rng((config.seed, 4, step))
-        optimiser.param_groups[0]["lr"] = budget.rate(config.rate, step, warm_up=40, flat=0.4, last=0.02)
-        clips, heard = _mixed(*_clips(fbank, labels, real, config, rng), config, rng)
+        clips, heard = _mixed(*_clips(*sounds, real, config, rng), config, rng)
         shapes = len(CLASSES) + torch.from_numpy(rng.integers(len(SHAPES), size=config.shapes))
         seen = torch.cat([heard[: config.pictures], shapes[:, None].expand(-1, 2)])
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            a = encode_period(model.towers, augment(clips, rng))
-            v = encode_half(model.towers, gallery.batch(*seen.T.tolist(), rng), model.kernel)
-        loss, parts = _loss(a, v, heard, seen, targets, config)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        step += 1
-        average.update(model, step)
-        run.log(step=step, minutes=budget.spent / 60, **parts)
-        checkpoint()
-    checkpoint(True)
-    run.log(True, step=step, minutes=budget.spent / 60, **parts)
-    path = run.folder / "weights.pt"
-    torch.save(average.module.state(), path)
-    return path
+        return Lesson(rng, clips, heard, seen, gallery.choose(seen, step))
+
+    waiting: deque[Lesson] = deque()
+    for number in itertools.count(step):
+        waiting.append(begin(number))
+        if len(waiting) > (LESSONS_AHEAD if gallery.workers.count else 0):
+            yield waiting.popleft()
+
+
+def train(config: SoundConfig, out: Path, recordings: Path | None = None, machine: Machine | None = None) -> Path:
+    """Train or go on. Returns the file of the averaged weights. Ctrl-C finishes the step, saves and raises."""
+    run, machine = Run(out, run_name(config.folds), config), machine or Machine()
+    torch.manual_seed(config.seed)
+    targets = text_features(_words(out), CLASSES + SHAPES).to(machine.device)
+    real = real_clips(recordings, config.folds) if recordings else None
+    model = Hearing().to(machine.device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=config.rate, weight_decay=0.02, betas=(0.9, 0.99), fused=True)
+    with Workers(machine.workers) as workers, finishing_steps() as stop:
+        sounds, gallery = synthetic_clips(config, out, workers), Gallery(CLASSES + SHAPES, config, workers)
+        session, parts = Session(run, model, optimiser, Budget(config.minutes, clock=machine.clock), decay=0.995), {}
+        course = lessons(config, sounds, real, gallery, session.step)
+        while (share := session.budget.share) < 1 and not stop.asked:
+            rate = session.budget.rate(config.rate, session.step, 40, flat=0.4, last=0.02, share=share)
+            optimiser.param_groups[0]["lr"] = rate
+            parts = _step(model, next(course), targets, config, machine, optimiser, trained)
+            session.step += 1
+            session.average.update(model, session.step)
+            session.log(**parts)
+            session.checkpoint()
+        session.checkpoint(True)
+    session.log(True, **parts)
+    return run.finish(session.average.module.state())
+
+
+def _step(model: Hearing, lesson: Lesson, targets: Tensor, config: SoundConfig, machine: Machine, optimiser, trained):
+    """Train on a lesson -> the parts of its loss."""
+    pictures = torch.from_numpy(np.stack([picture() for picture in lesson.pictures]))
+    clips, pictures, heard, seen = (
+        x.to(machine.device, non_blocking=True) for x in (lesson.clips, pictures, lesson.heard, lesson.seen)
+    )
+    with machine.autocast(config.bf16):
+        a = encode_period(model.towers, augment(clips, lesson.rng))
+        v = encode_half(model.towers, as_input(pictures), model.kernel)
+    loss, parts = _loss(a, v, heard, seen, targets, config)
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimiser.step()
+    return parts
 
 
 def trained_ear(config: SoundConfig, out: Path, recordings: Path | None = None) -> CAVTMAE:
@@ -315,4 +314,4 @@ def _loss(a: Tensor, v: Tensor, heard: Tensor, seen: Tensor, targets: Tensor, co
         right = (logits.argmax(1, keepdim=True) == own).any(1)
         parts[f"{name}_distance"], parts[f"{name}_right"] = distance, right.float().mean()
         loss = loss + parts[name] + config.regression * distance
-    return loss, {name: float(value.detach()) for name, value in parts.items()}
+    return loss, {name: value.detach() for name, value in parts.items()}

@@ -12,6 +12,7 @@ from aai_pack.aai_models.errors import TrainingError
 from aai_pack.nodes.host.adapt import training
 from aai_pack.nodes.host.adapt.loss import DiffusionLoss
 from aai_pack.nodes.host.adapt.preview import Options
+from aai_pack.tests import windows
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.marks import equal_trainings
 from aai_pack.tests.host.test_training import state_of
@@ -52,13 +53,16 @@ def cancel_at(monkeypatch, call: int):
 def test_cancelled_runs_go_on(models, monkeypatch, own_folders):
     expected = train(models, seed=5)
     (own_folders / "trainings").rename(own_folders / "aside")
-    before = state_of(models)
+    before, replaced = state_of(models), windows.refuse_held_files(monkeypatch)
     for call in (4, 3, 5):  # a look takes two evaluations, a step one
+        replaced.clear()
         with monkeypatch.context() as patch:
             cancel_at(patch, call)
             with pytest.raises(mm.InterruptProcessingException):
                 train(models, seed=5)
         assert state_of(models) == before
+        (run,) = (own_folders / "trainings").glob("*.safetensors")  # written again while what was read of it is in use
+        assert run.name in replaced
         token = AudioToken.load(max((own_folders / "tokens").iterdir(), key=lambda p: p.stat().st_mtime_ns))
         assert bool(token.vectors["clip_l"].isfinite().all())
     done = train(models, seed=5)

@@ -44,7 +44,7 @@ def test_a_continued_run_is_the_same_bit_for_bit(tmp_path, control, step):
     run_to(first, step)
     checkpoint.save(first, inputs_of(first), tmp_path / "run.safetensors")
     second = trainer(noisy_loss, **changes)
-    checkpoint.restore(second, inputs_of(second), tmp_path / "run.safetensors")
+    second.restore(*checkpoint.read(inputs_of(second), tmp_path / "run.safetensors"))
     assert second.step == step
     token = second.run(lambda _: None)
     assert torch.equal(token.vectors["clip_l"], expected.vectors["clip_l"])
@@ -72,7 +72,7 @@ def test_a_failure_inside_a_step_loses_only_that_step(tmp_path, seed):
         first.run(lambda _: None)
     checkpoint.save(first, inputs_of(first), tmp_path / "run.safetensors")
     second = trainer(noisy_loss, accumulation=2)
-    checkpoint.restore(second, inputs_of(second), tmp_path / "run.safetensors")
+    second.restore(*checkpoint.read(inputs_of(second), tmp_path / "run.safetensors"))
     assert torch.equal(second.run(lambda _: None).vectors["clip_l"], expected.vectors["clip_l"])
     assert second.losses == whole.losses and second.held_out_losses == whole.held_out_losses
 
@@ -86,7 +86,7 @@ def test_an_ended_run_gives_its_result_again(tmp_path):
         raise AssertionError("nothing is left to compute")
 
     second = trainer(never, patience=2, learning_rate=0.5)
-    checkpoint.restore(second, inputs_of(second), tmp_path / "run.safetensors")
+    second.restore(*checkpoint.read(inputs_of(second), tmp_path / "run.safetensors"))
     assert second.finished
     assert torch.equal(second.run(lambda _: None).vectors["clip_l"], expected.vectors["clip_l"])
 
@@ -97,7 +97,7 @@ def test_changed_inputs_are_refused_with_the_difference(tmp_path):
     other = trainer(noisy_loss, learning_rate=0.5, seed=3)
     before = other.adapters["clip_l"]
     with pytest.raises(TrainingError, match=r"learning_rate was 0\.02 and is 0\.5.*seed was 0 and is 3"):
-        checkpoint.restore(other, inputs_of(other), tmp_path / "run.safetensors")
+        other.restore(*checkpoint.read(inputs_of(other), tmp_path / "run.safetensors"))
     assert torch.equal(other.adapters["clip_l"], before) and other.step == 0
 
 
@@ -106,7 +106,7 @@ def test_other_files(tmp_path, content):
     (tmp_path / "run.safetensors").write_bytes(content)
     run = trainer(noisy_loss)
     with pytest.raises(TrainingError, match="not a training that can be continued"):
-        checkpoint.restore(run, inputs_of(run), tmp_path / "run.safetensors")
+        checkpoint.read(inputs_of(run), tmp_path / "run.safetensors")
 
 
 def test_killed_while_writing(tmp_path):
@@ -124,7 +124,7 @@ def test_killed_while_writing(tmp_path):
         "run = trainer.AdapterTrainer(word, draw, loss, settings)\n"
         "path = Path(sys.argv[2])\n"
         "inputs = checkpoint.run_inputs(settings, run.starts, '', run.draw.sigmas)\n"
-        "if path.exists(): checkpoint.restore(run, inputs, path)\n"
+        "if path.exists(): run.restore(*checkpoint.read(inputs, path))\n"
         "def step(r):\n"
         "    checkpoint.save(r, inputs, path); print(r.step, flush=True)\n"
         "run.run(step)\n"

@@ -6,11 +6,12 @@ import json
 
 import pytest
 import torch
+from aai_pack.aai_models.align import metrics
 from aai_pack.aai_models.align.__main__ import main
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE
 from aai_pack.aai_models.align.config import PRESETS
 from aai_pack.aai_models.align.data.shards import Note, ShardSet
-from aai_pack.aai_models.align.judge import judge, metrics
+from aai_pack.aai_models.align.judge import judge
 from aai_pack.aai_models.align.judge.evaluate import (
     Judged,
     chance,
@@ -20,7 +21,6 @@ from aai_pack.aai_models.align.judge.evaluate import (
     table_1,
     table_2,
 )
-from aai_pack.aai_models.align.judge.metrics import accuracy, linear_probe, ranks, retrieval, subset_rows
 from aai_pack.aai_models.align.judge.published import (
     LISTED,
     TABLE_1,
@@ -31,6 +31,7 @@ from aai_pack.aai_models.align.judge.published import (
     retrieval_mark,
 )
 from aai_pack.aai_models.align.judge.report import similarity_picture, table_picture, text_tables, write_all
+from aai_pack.aai_models.align.metrics import accuracy, linear_probe, ranks, retrieval, subset_rows
 from aai_pack.aai_models.align.texts import HashedWords
 from aai_pack.aai_models.align.train.trainer import RunOptions, train
 from aai_pack.aai_models.errors import CheckpointError, DataError

@@ -28,10 +28,10 @@ import torch
 from safetensors.torch import save_file
 from aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
 from aai_models.align.config import AlignConfig
-from aai_models.align.items import MemorySource
-from aai_models.align.step import Stepper
+from aai_models.align.data.items import MemorySource
+from aai_models.align.train.step import Stepper
 from aai_models.align.texts import HashedWords
-from aai_models.align.world import World
+from aai_models.align.train.processes import World
 count, labels = 20, ("dog", "rain", "sea waves", "clock")
 world = World.start("cpu")
 for number, argument in enumerate(sys.argv[3:]):

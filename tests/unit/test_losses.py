@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from aai_pack.aai_models.align.losses import align_loss, info_nce, momentum_kl, soft_target_loss, teacher_probabilities
+from aai_pack.aai_models.align.losses import align_loss, align_terms, info_nce, momentum_kl, teacher_probabilities
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
@@ -47,27 +47,44 @@ def test_a_teacher_that_agrees_teaches_nothing(worked):
     assert a.grad.abs().max() < 1e-5
 
 
+def albef(a, t, v, v_momentum, tau: float, alpha: float) -> torch.Tensor:
+    """ALBEF's form: the pictures' cross-entropy is taken against alpha * teacher + (1 - alpha) * one-hot."""
+    visual = torch.zeros(())
+    for ours, teacher in ((a @ v.T / tau, a @ v_momentum.T / tau), (v @ a.T / tau, v_momentum @ a.T / tau)):
+        target = alpha * teacher.detach().softmax(dim=1) + (1 - alpha) * torch.eye(len(a))
+        visual = visual - (target * ours.log_softmax(dim=1)).sum(dim=1).mean() / 2
+    return info_nce(a, t, tau) + visual
+
+
 @given(st.integers(0, 1000), st.floats(0.02, 1.0), st.floats(0.0, 1.0))
 def test_it_is_albefs_soft_target_cross_entropy(seed, tau, alpha):
-    a, v, v_momentum = (random_unit(3 * seed + n) for n in range(3))
-    ours = (1 - alpha) * info_nce(a, v, tau) + alpha / 2 * momentum_kl(a, v, v_momentum, tau)
+    """Eq. 1 differs from it by alpha / 2 times the teacher's entropies, which are constant."""
+    a, t, v, v_momentum = (random_unit(4 * seed + n) for n in range(4))
     entropy = sum(-(q * q.clamp_min(1e-30).log()).sum(1).mean() for q in teacher_probabilities(a, v_momentum, tau))
-    assert soft_target_loss(a, v, v_momentum, tau, alpha).item() == pytest.approx(
-        (ours + alpha / 2 * entropy).item(), rel=1e-4, abs=1e-5
-    )
+    ours = align_loss(a, t, v, v_momentum, tau, alpha) + alpha / 2 * entropy
+    assert albef(a, t, v, v_momentum, tau, alpha).item() == pytest.approx(ours.item(), rel=1e-4, abs=1e-5)
 
 
 def test_both_forms_have_the_same_gradient():
-    v, v_momentum = random_unit(1), random_unit(2)
+    t, v, v_momentum = (random_unit(n) for n in (1, 2, 3))
     gradients = []
-    for form in ("soft", "sum"):
+    for form in (albef, align_loss):
         a = random_unit(0).requires_grad_()
-        if form == "soft":
-            soft_target_loss(a, v, v_momentum).backward()
-        else:
-            (0.6 * info_nce(a, v) + 0.2 * momentum_kl(a, v, v_momentum)).backward()
+        form(a, t, v, v_momentum, 0.05, 0.4).backward()
         gradients.append(a.grad)
     assert torch.allclose(*gradients, atol=1e-4)
+
+
+def test_clips_without_a_picture_are_in_the_text_term_alone(worked):
+    a, t, v, v_momentum = worked
+    seen = torch.tensor([True, False, True, True])
+    some, fewer = align_terms(a, t, v, v_momentum, seen=seen), align_terms(a[seen], t[seen], v[seen], v_momentum[seen])
+    assert torch.equal(some.text, info_nce(a, t))
+    assert torch.equal(some.picture, fewer.picture) and torch.equal(some.momentum, fewer.momentum)
+    one = align_terms(a, t, v, v_momentum, seen=torch.tensor([True, False, False, False]))
+    for without in (one, align_terms(a, t, None, None)):
+        assert without.picture is None and without.momentum is None
+        assert torch.equal(without.total(0.4), info_nce(a, t))
 
 
 def test_the_teacher_carries_no_gradient():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
+from aai_pack.aai_models.adapt import token as token_module
 from aai_pack.aai_models.adapt.token import AudioToken, lift
 from aai_pack.aai_models.errors import TokenError
 from safetensors import safe_open
@@ -40,6 +42,27 @@ def test_lift_keeps_norms_and_angles(width):
     assert lifted.shape == (2, width)
     assert torch.allclose(lifted @ lifted.T, pair @ pair.T, rtol=1e-4, atol=1e-3)
     assert torch.equal(lifted[0], lift(pair[0], width)), "the same matrix on every call"
+
+
+@pytest.mark.parametrize("width", [512, 1280])
+def test_the_matrix_of_a_lift_is_made_once(width, monkeypatch):
+    """Asked for in inference mode first, as loaders do; the figures are those of a matrix made anew."""
+    made, qr = [], torch.linalg.qr
+    monkeypatch.setattr(torch.linalg, "qr", lambda *args: made.append(1) or qr(*args))
+    monkeypatch.setattr(token_module, "_basis", lru_cache(token_module._basis.__wrapped__))
+    token = make_token({"clip_l": 768, "clip_g": width})
+    with torch.inference_mode():
+        first = token.vectors
+    assert all(torch.equal(first[key], rows) for _ in range(3) for key, rows in token.vectors.items())
+    assert len(made) == 1
+    generator = torch.Generator().manual_seed(0)
+    tall = torch.randn(max(768, width), min(768, width), generator=generator, dtype=torch.float64)
+    basis = qr(tall).Q.float()
+    expected = token.audio_feature @ (basis.T if width > 768 else basis)
+    assert torch.equal(lift(token.audio_feature, width), expected)
+    feature = token.audio_feature.double().requires_grad_()
+    lift(feature, width).sum().backward()  # of an inference tensor there would be no gradient
+    assert feature.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("widths", [{"clip_l": 768}, {"clip_l": 768, "clip_g": 1280}, {"clip_h": 1024}])

@@ -131,7 +131,7 @@ def test_after_a_sound_that_was_no_number_nothing_is_lost(tmp_path):
 KILLED = """
 import os, signal, sys; sys.path.insert(0, sys.argv[1])
 from aai_models.align.config import AlignConfig
-from aai_models.align.shards import ShardSet, ShardSource
+from aai_models.align.data.shards import ShardSet, ShardSource
 from aai_models.align.texts import HashedWords
 from aai_models.errors import DataError
 if __name__ == "__main__":

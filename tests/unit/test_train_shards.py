@@ -8,6 +8,7 @@ import io
 import shutil
 import tarfile
 import threading
+from pathlib import PureWindowsPath
 
 import pytest
 from aai_pack.aai_models.align.data.shards import ShardSet
@@ -67,6 +68,17 @@ class TestShards:
             far = [raw["note"].id for raw in shards.raw("train")]
             server.shutdown()
         assert far == [raw["note"].id for raw in ShardSet.open(str(prepared)).raw("train")] and not shards.damaged
+
+    def test_a_path_with_a_drive(self, tmp_path, prepared, monkeypatch):
+        """A drive's letter is no scheme of a URL. Elsewhere than on Windows this is the name of a folder."""
+        place = str(PureWindowsPath("C:/", "my sets", "dogs #1"))
+        monkeypatch.chdir(tmp_path)
+        shutil.copytree(prepared, tmp_path / place)
+        shards = ShardSet.open(f"{place}/")
+        there = [raw["note"].id for raw in shards.raw("train")]
+        assert there == [raw["note"].id for raw in ShardSet.open(str(prepared)).raw("train")] and not shards.damaged
+        (tmp_path / f"{place}/{shards.shards('train')[0]['name']}").unlink()
+        assert len(list(shards.raw("train"))) < len(there) and "FileNotFoundError" in shards.damaged[0]
 
     def test_what_is_no_set(self, tmp_path, prepared):
         with pytest.raises(DataError, match=r"no prepared training set.*aai_models\.align prepare"):

@@ -10,7 +10,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ...audio.fbank import encoder_input
 from ...errors import DataError
 from ..config import AlignConfig
 
@@ -117,23 +116,6 @@ class MemorySource:
         self._states: dict[int, Tensor] = {}
         self.name = f"{name}, {count} clips"
         self.pictures = "none" if pictures is None else "pixels" if pictures.ndim == 5 else "features"
-
-    @classmethod
-    def from_sounds(cls, samples: Iterable[dict], config: AlignConfig, **options) -> MemorySource:
-        """Samples with `waveform` (C, T), `sample_rate` in Hz, `text` (D,) and perhaps `picture`, pixels or feature."""
-        samples = list(samples)
-        sounds = [
-            encoder_input(sample["waveform"][None], sample["sample_rate"], **config.sound_policies())
-            for sample in samples
-        ]
-        pictures = [sample.get("picture") for sample in samples]
-        some = [picture for picture in pictures if picture is not None]
-        if some and len(some) < len(pictures):
-            raise DataError(
-                f"{len(pictures) - len(some)} of {len(pictures)} clips have no picture", "All or none have one"
-            )
-        texts = torch.stack([sample["text"] for sample in samples])
-        return cls(torch.cat(sounds), texts, torch.stack(some)[:, None] if some else None, config=config, **options)
 
     def steps(self, epoch: int, batch: int, size: int) -> int:
         return len(self._rows) // batch

@@ -104,7 +104,8 @@ def small(picture: Image.Image) -> Image.Image:
     scale = SIDE / min(picture.size)
     if scale >= 1:
         return picture
-    return picture.resize(tuple(max(1, round(side * scale)) for side in picture.size), Image.Resampling.BICUBIC)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def picture_bytes(picture: Image.Image) -> bytes:
@@ -123,10 +124,11 @@ class FramePicker:
         require_tokenizer(folder)
         self._device = device
         try:
-            options = {"local_files_only": True}
-            self._model = transformers.CLIPModel.from_pretrained(folder, **options).eval().requires_grad_(False)
+            self._model = (
+                transformers.CLIPModel.from_pretrained(folder, local_files_only=True).eval().requires_grad_(False)
+            )
             self._model.to(device)
-            self._processor = transformers.CLIPProcessor.from_pretrained(folder, **options)
+            self._processor = transformers.CLIPProcessor.from_pretrained(folder, local_files_only=True)
         except Exception as error:
             raise CheckpointError(
                 f"{folder} cannot be read as a CLIPModel ({type(error).__name__}: {str(error)[:200]})",

@@ -112,6 +112,16 @@ def _read_all(clips: list[Clip], workers: int) -> Iterator[_Read]:
             yield from pool.map(_read, clips[first : first + AT_ONCE])
 
 
+def _by_id(clips: list[Clip]) -> tuple[dict[str, Clip], list[str]]:
+    """The first clip of each id, and the ids that came again."""
+    unique: dict[str, Clip] = {}
+    duplicates = []
+    for clip in clips:
+        if unique.setdefault(clip.id, clip) is not clip:
+            duplicates.append(clip.id)
+    return unique, duplicates
+
+
 def prepare(
     clips: list[Clip],
     folder: Path,
@@ -130,12 +140,7 @@ def prepare(
     """
     if folder.exists():
         raise DataError(f"{folder} is there already", "A training set is made in a new folder", "Remove or rename it")
-    unique: dict[str, Clip] = {}
-    duplicates = []
-    for clip in clips:
-        if clip.id in unique:
-            duplicates.append(clip.id)
-        unique.setdefault(clip.id, clip)
+    unique, duplicates = _by_id(clips)
     partial = folder.with_name(f"{folder.name}.partial")
     of = repr((clips, shard_size, keep, picker is not None)).encode("utf-8", "surrogateescape")
     state = _State.begin(partial, hashlib.sha256(of).hexdigest())
@@ -174,7 +179,8 @@ class _State:
         """What the folder of an unfinished call says if it was the same call; else a beginning, and the folder is emptied."""
         try:
             values = json.loads((folder / STATE).read_text(encoding="utf-8", errors="surrogateescape"))
-            state = cls(**{**values, "report": PrepareReport(**values["report"])})
+            values["report"] = PrepareReport(**values["report"])
+            state = cls(**values)
             if state.of == of:
                 return state
         except (OSError, ValueError, TypeError, KeyError):
@@ -231,7 +237,7 @@ class _Writing:
 
     def _shard(self, path: Path, split: str, reads: Iterator[_Read], total: int) -> int:
         """The next clips in one tar -> how many there were."""
-        from webdataset import TarWriter
+        from webdataset.writer import TarWriter
 
         state, report, count = self.state, self.state.report, 0
         with open(path, "wb") as file, contextlib.closing(TarWriter(file, mtime=0)) as tar:
@@ -272,7 +278,7 @@ def _order(read: _Read, picker: FramePicker | None, keep: int) -> list[int]:
 def _sample(row: int, read: _Read, order: list[int], pictures: list[bytes]) -> dict:
     """One clip's members; `order` tells where in time each picture stood, of `looked_at`."""
     clip = read.clip
-    note = {"row": row, "id": clip.id, "label": clip.label, "text": clip.text, "fold": clip.fold}
+    note: dict[str, object] = {"row": row, "id": clip.id, "label": clip.label, "text": clip.text, "fold": clip.fold}
     note |= {"order": order, "looked_at": len(read.pictures)}
     text = json.dumps(note, ensure_ascii=False).encode("utf-8", "surrogateescape")
     sample = {"__key__": f"{row:09d}", "json": text, f"sound.{read.suffix}": read.sound}

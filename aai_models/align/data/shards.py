@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -28,10 +29,12 @@ from ..texts import TextEncoder, class_texts
 from .items import Item, draw, text_number
 from .prepare import FORMAT, INDEX
 from .row_cache import RowCache
-from .worker import begin
+from .worker import start_pool
 
 MIXED = 1000  # clips of the shuffle's buffer
 AHEAD = 4  # clips decoded ahead for each worker
+T = TypeVar("T")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # a scheme has two letters or more, a drive has one
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,18 @@ class Note:
         return min(range(len(self.order)), key=lambda n: abs(self.order[n] - self.looked_at / 2))
 
 
+def open_place(place: str):
+    """A file for reading: a path of this computer, or a URL of any storage that webdataset knows.
+
+    webdataset takes the drive of `C:\\sets\\index.json` for the scheme of a URL.
+    """
+    if not URL.match(place):
+        return open(place, "rb")
+    from webdataset.gopen import gopen
+
+    return gopen(place)
+
+
 @dataclass
 class ShardSet:
     """A prepared set: its index and its raw clips."""
@@ -68,11 +83,9 @@ class ShardSet:
     @classmethod
     def open(cls, place: str) -> ShardSet:
         """Read the index. Raises `DataError` for what is no prepared set."""
-        import webdataset
-
         place = place.rstrip("/")
         try:
-            with webdataset.gopen(f"{place}/{INDEX}") as file:
+            with open_place(f"{place}/{INDEX}") as file:
                 index = json.loads(file.read().decode("utf-8", "surrogateescape"))
             if index["format"] != FORMAT:
                 raise ValueError(f"its format is {index['format']!r}")
@@ -106,15 +119,28 @@ class ShardSet:
 
     def raw(self, split: str, epoch: int | None = None, seed: int = 0, rank: int = 0, size: int = 1) -> Iterator[dict]:
         """Clips as they lie in the tars, whole ones alone, in the order of the epoch."""
-        import webdataset
+        from webdataset.filters import shuffle
+        from webdataset.tariterators import group_by_keys, tar_file_expander
 
-        urls = [f"{self.place}/{shard['name']}" for shard in self.order(split, epoch, seed, rank, size)]
-        stream = webdataset.tarfile_to_samples(handler=self._broken)({"url": url} for url in urls)
+        places = [f"{self.place}/{shard['name']}" for shard in self.order(split, epoch, seed, rank, size)]
+        files = tar_file_expander(self._opened(places), handler=self._broken)
+        stream = group_by_keys(files, handler=self._broken)
         whole = (raw for raw in stream if self._is_whole(raw))
         if epoch is None:
             return whole
         mixer = random.Random(f"{seed} {epoch} {rank}")
-        return iter(webdataset.shuffle(MIXED, initial=MIXED, rng=mixer)(whole))
+        return iter(shuffle(MIXED, initial=MIXED, rng=mixer)(whole))
+
+    def _opened(self, places: list[str]) -> Iterator[dict]:
+        """Each tar as webdataset takes it; one that cannot be opened is remembered."""
+        for place in places:
+            try:
+                stream = open_place(place)
+            except Exception as error:  # whatever the way to a storage raises
+                error.args = (*error.args, place)
+                self._broken(error)
+                continue
+            yield {"url": place, "stream": stream}
 
     def _broken(self, error: Exception) -> bool:
         where = next((str(part) for part in reversed(error.args) if str(part).endswith(".tar")), self.place)
@@ -129,7 +155,8 @@ class ShardSet:
         """Whether every member that the clip's own note names is there; the note is then under "note"."""
         try:
             values = json.loads(raw["json"].decode("utf-8", "surrogateescape"))
-            raw["note"] = Note(**{**values, "order": tuple(values["order"])})
+            values["order"] = tuple(values["order"])
+            raw["note"] = Note(**values)
             raw["sound"] = next(value for key, value in raw.items() if key.startswith("sound."))
             raw["pictures"] = [raw[f"picture{n:02d}.jpg"] for n in range(len(values["order"]))]
         except (KeyError, ValueError, TypeError, StopIteration) as error:
@@ -157,11 +184,9 @@ def decode(
 class _Inline(Executor):
     """Decodes where it is asked."""
 
-    def submit(self, work: Callable, /, *arguments):
-        from concurrent.futures import Future
-
-        future: Future = Future()
-        future.set_result(work(*arguments))
+    def submit(self, work: Callable[..., T], /, *arguments, **options) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(work(*arguments, **options))
         return future
 
 
@@ -221,8 +246,7 @@ class ShardSource:
     def _pool(self) -> Executor:
         """The decoding processes; they live as long as this source."""
         if self._executor is None and self._workers:
-            # Not forked: a forked process inherits the locks of threads that it does not have.
-            self._executor = ProcessPoolExecutor(self._workers, get_context("spawn"), begin)
+            self._executor = start_pool(self._workers)
         return self._executor or _Inline()
 
     def _items(self, raw: Iterator[tuple[int, dict]], epoch: int | None) -> Iterator[Item]:

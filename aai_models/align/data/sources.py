@@ -177,7 +177,7 @@ def _folders(source: Path, media: Path | None) -> Iterator[Clip]:
         for folder in sorted(path for path in top.iterdir() if path.is_dir()):
             for path in sorted(folder.rglob("*")):
                 if path.suffix.lower() in (*SOUND, *VIDEO):
-                    name = str(path.relative_to(source).with_suffix(""))
+                    name = path.relative_to(source).with_suffix("").as_posix()
                     yield Clip(name, path, plain(folder.name), split=split)
 
 

@@ -17,16 +17,17 @@ from ...audio.decode import decode_audio
 from ...audio.errors import AudioError
 from ...audio.fbank import encoder_input
 from ...errors import DataError
+from ...files import read_header
 from ..cavt_mae import CAVTMAE
 from ..config import PRESETS, AlignConfig
 from ..convert import read_state_dict
 from ..data.shards import Note, ShardSet
-from ..encoders import AudioEncoder, CAVTEncoder
+from ..encoders import CAVTEncoder, TransformersEncoder
 from ..images import image_input
+from ..metrics import Retrieval, accuracy, linear_probe, retrieval, subset_rows
 from ..momentum import PictureHead
 from ..texts import TextEncoder, class_texts
 from ..train.run_file import read_head
-from .metrics import Retrieval, accuracy, linear_probe, retrieval, subset_rows
 
 BATCH = 16
 SUBSETS = {"5 per class": 5, "10 per class": 10, "all": None}
@@ -38,7 +39,7 @@ STYLES = ("label", "laion", "languagebind", "ensemble")
 class Judged:
     """An encoder as the evaluator asks it."""
 
-    encoder: AudioEncoder
+    encoder: CAVTEncoder | TransformersEncoder
     config: AlignConfig  # how it hears and which picture it sees
     head: PictureHead | None = None
     trained_on: str = ""
@@ -48,11 +49,9 @@ class Judged:
         """A CAVT-MAE file with the config that it was trained with (the paper's where there is none), or a folder of
         `transformers`. Raises `CheckpointError`."""
         if path.is_dir():
-            from ..encoders import TransformersEncoder
-
             return cls(TransformersEncoder.from_folder(path), PRESETS["quality"])
         model = CAVTMAE.from_state_dict({name: t.float() for name, t in read_state_dict(path).items()})
-        header = read_header(path)
+        header = read_header(path) if path.suffix == ".safetensors" else {}
         config = AlignConfig.from_json(header["config"]) if "config" in header else PRESETS["paper"]
         judged = cls(CAVTEncoder(model, path.stem), config, trained_on=header.get("data", ""))
         if path.suffix == ".safetensors" and (tensors := read_head(path)):
@@ -92,16 +91,6 @@ class Judged:
         """(N, 3, 224, 224) -> unit vectors (N, D)."""
         features = self.encoder.model.encode_image(pixels.to(self.device))
         return (features if self.head is None else self.head(features)).cpu()
-
-
-def read_header(path: Path) -> dict[str, str]:
-    """What a .safetensors file says of itself; empty for other files."""
-    if path.suffix != ".safetensors":
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
 
 
 @dataclass
@@ -170,12 +159,9 @@ def _picture(raw: dict, config: AlignConfig) -> Tensor | None:
 
 
 def _see(judged: Judged, pixels: list[Tensor | None]) -> list[Tensor | None]:
-    there = [n for n, p in enumerate(pixels) if p is not None]
-    features: list[Tensor | None] = [None] * len(pixels)
-    if there:
-        for n, feature in zip(there, judged.see(torch.stack([pixels[n] for n in there])), strict=True):
-            features[n] = feature
-    return features
+    there = [one for one in pixels if one is not None]
+    features = iter(judged.see(torch.stack(there)) if there else ())
+    return [None if one is None else next(features) for one in pixels]
 
 
 @dataclass
@@ -284,6 +270,8 @@ def class_similarities(features: SetFeatures, other: Tensor | None = None) -> tu
     sums = torch.zeros(len(classes), features.audio.shape[1]).index_add(0, rows, features.audio)
     sounds = sums / torch.bincount(rows, minlength=len(classes))[:, None]
     if other is None:
+        if features.pictures is None:
+            raise ValueError("there are no pictures, and no vectors in their place")
         seen = rows[features.seen]
         total = torch.zeros_like(sounds).index_add(0, seen, features.pictures[features.seen])
         other = total / torch.bincount(seen, minlength=len(classes)).clamp(min=1)[:, None]

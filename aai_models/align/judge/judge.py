@@ -1,4 +1,4 @@
-"""The commands evaluate and ablate: what they take, do and write."""
+"""Every figure of one encoder on one prepared set, and its similarities as pictures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from PIL import Image
 from ..data.shards import ShardSet
 from ..encoders import CAVTEncoder
 from ..texts import ClapTexts, TextEncoder, class_texts, open_texts
-from ..train.processes import World
-from .evaluate import Judged, SetFeatures, class_similarities, encode_set, probe, read_list, table_1, table_2
+from .evaluate import Judged, SetFeatures, class_similarities, encode_set, probe, table_1, table_2
 from .published import recognise
-from .report import Evaluation, similarity_picture, write_all
+from .report import Evaluation, similarity_picture
 
 
 def judge(
@@ -74,44 +73,3 @@ def similarity_pictures(features: SetFeatures, texts: TextEncoder | None) -> dic
         values, _ = class_similarities(features, class_texts(texts, classes, "label"))
         pictures["sounds_and_words"] = similarity_picture(values.numpy(), classes, "words")
     return pictures
-
-
-def command_evaluate(options) -> None:
-    from ..cli import bar, need
-
-    need("webdataset")
-    shards = ShardSet.open(options.data)
-    device = World.start(options.device).device
-    judged = Judged.open(options.encoder).to(device)
-    texts = own_texts(judged, options.encoder, options.texts)
-    probe_on = "train" if options.probe and "train" in shards.index["splits"] else ""
-    more = {"probe_on": probe_on, "listed": read_list(options.list) if options.list else None}
-    evaluation, features = judge(judged, shards, options.split, texts, progress=bar("clips"), **more)
-    others = [(options.encoder, None if options.no_baseline else judged.untrained())]
-    others += [(path, Judged.open(path).to(device)) for path in options.beside]
-    for path, other in others:
-        if other is not None:
-            words = own_texts(other, path, options.texts)
-            evaluation.baselines.append(judge(other, shards, options.split, words, **more)[0])
-    text = write_all(evaluation, similarity_pictures(features, texts), options.out)
-    print(text + f"written to {options.out}")
-
-
-def add_to(commands) -> None:
-    """Add the commands to the parser's."""
-    sub = commands.add_parser("evaluate", help="Tables 1 and 2 of an encoder on a prepared set, beside the paper's")
-    sub.add_argument("encoder", type=Path, help="a CAVT-MAE file, or a folder of an encoder of transformers")
-    sub.add_argument("data", help="a prepared set: its folder or URL")
-    sub.add_argument("--split", default="test", help="(%(default)s)")
-    sub.add_argument("--texts", default="hash", help="as for train (%(default)s)")
-    sub.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of the result (%(default)s)")
-    sub.add_argument(
-        "--list", type=Path, help="ids of one more subset, such as CAV-MAE's json of 5 clips of each class"
-    )
-    sub.add_argument("--probe", action="store_true", help="also a linear probe, fitted on the split train")
-    sub.add_argument("--no-baseline", action="store_true", help="leave the untrained tower out")
-    sub.add_argument(
-        "--beside", type=Path, action="append", default=[], help="another encoder in the same table; repeatable"
-    )
-    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
-    sub.set_defaults(run=command_evaluate)

@@ -7,7 +7,7 @@ follow from them alone; then each part is computed again, with its graph, and gi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def joint_backward(
     count: int,
     chunk: int,
     loss: Callable[..., Tensor],
-    parameters: list[Tensor],
+    parameters: Sequence[Tensor],
     world: World | None = None,
     scale: float = 1.0,
 ) -> Tensor:

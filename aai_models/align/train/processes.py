@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ...devices import find_device
 
-def find_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one; `cuda` is the one that belongs to this process."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
+_BACKENDS = {"cuda": "nccl", "xpu": "xccl"}  # how devices talk to each other; others by way of the processor
 
 
 @dataclass
@@ -30,14 +28,14 @@ class World:
         """Join the group that `torchrun` describes in the environment; alone without one."""
         rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         place = find_device(device)
-        if place.type == "cuda":
-            torch.cuda.set_device(place)
+        if place.index is not None:
+            torch.get_device_module(place).set_device(place)
         if size > 1:
             # An optimizer's first step imports this; imported once a group is there, functions of it hold the group as
             # a default. It then outlives `stop`, and its threads abort the interpreter that ends around them.
             from torch import _dynamo  # noqa: F401
 
-            dist.init_process_group("nccl" if place.type == "cuda" else "gloo", rank=rank, world_size=size)
+            dist.init_process_group(_BACKENDS.get(place.type, "gloo"), rank=rank, world_size=size)
         return cls(rank, size, place)
 
     def stop(self) -> None:
@@ -61,7 +59,7 @@ class World:
         dist.all_gather_object(items, item)
         return items
 
-    def sum_gradients(self, parameters: list[Tensor]) -> None:
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Add up each parameter's gradient over all processes, in one message."""
         if self.size == 1:
             return

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,7 +23,7 @@ def save_last(
     path: Path, student: Student, teacher: Teacher, optimizer: torch.optim.Optimizer, config: AlignConfig, record: dict
 ) -> None:
     """Everything that the next step depends on; raises `TrainingError` if the disk does not take it."""
-    tensors = {f"student.{name}": parameter for name, parameter in student.trained().items()}
+    tensors: dict[str, Tensor] = {f"student.{name}": parameter for name, parameter in student.trained().items()}
     tensors |= {f"teacher.{name}": average for name, (average, _) in teacher.averages.items()}
     for name, parameter in student.trained().items():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -99,9 +99,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def read_head(path: Path) -> dict[str, Tensor]:
     """The picture head's tensors of an encoder file; none if it was trained without one."""
-    with safe_open(path, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith("picture_head.")]  # noqa: SIM118
-        return {name.removeprefix("picture_head."): file.get_tensor(name) for name in names}
+    prefix = "picture_head."
+    return {name.removeprefix(prefix): tensor for name, tensor in read_tensors(path, prefix)[1].items()}
 
 
 def trim_log(path: Path, step: int) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...devices import has_bf16
 from ...errors import TrainingError
 from ..cavt_mae import CAVTMAE
 from ..config import AlignConfig
 from ..data.items import Item, Source, augmented, draw
-from ..losses import info_nce, momentum_kl
+from ..losses import align_terms
 from ..momentum import TIED, Student, Teacher
 from .gradients import joint_backward
 from .processes import World
@@ -36,6 +37,18 @@ class Batch:
     seen: Tensor  # (n,) bool: it has one
 
 
+@dataclass
+class Targets:
+    """What the audio features of the joint batch of all processes are drawn to, without gradient."""
+
+    texts: Tensor  # (N, D)
+    text_ids: Tensor  # (N,)
+    seen: Tensor  # (N,) bool: the clip has a picture
+    a_momentum: Tensor | None  # the teacher's audio features (N, D), where it has an audio tower
+    v: Tensor | None = None  # (N, D); None: no pictures, or a head that is trained makes them
+    v_momentum: Tensor | None = None  # the teacher's picture features (N, D)
+
+
 class Stepper:
     """The student, its teacher and its optimiser; `step` trains on one batch."""
 
@@ -51,7 +64,7 @@ class Stepper:
         betas = (config.beta1, config.beta2)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
         self.precision = _precision(config.precision, world.device)
-        self.scaler = torch.amp.GradScaler("cuda", enabled=self.precision == torch.float16)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == torch.float16)
         self.averaged = False  # the teacher has been, for a step that the student has not made yet
 
     def autocast(self):
@@ -86,7 +99,9 @@ class Stepper:
         new = [n for n, item in enumerate(items) if item.picture is not None and _is_pixels(item.picture)]
         for first in range(0, len(new), self.chunk):
             part = new[first : first + self.chunk]
-            pixels = torch.stack([items[n].picture for n in part]).to(self.world.device)
+            pixels = torch.stack([picture for n in part if (picture := items[n].picture) is not None]).to(
+                self.world.device
+            )
             with self.autocast():
                 states = self.student.picture_states(pixels).half().cpu()
             for n, state in zip(part, states, strict=True):
@@ -100,48 +115,39 @@ class Stepper:
         empty = torch.zeros_like(next(iter(found.values())))
         return torch.stack([found.get(n, empty) for n in range(len(items))]).float()
 
-    def _in_parts(self, work: Callable[[Tensor], Tensor | None], x: Tensor) -> Tensor | None:
+    def _in_parts(self, work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with torch.no_grad(), self.autocast():
-            parts = [work(part) for part in x.split(self.chunk)]
-        return None if parts[0] is None else torch.cat(parts)
+            return torch.cat([work(part) for part in x.split(self.chunk)])
 
     def step(self, items: list[Item], epoch: int, alpha: float, rate: float) -> dict[str, float]:
         """Train on this process's clips of a batch, at a learning rate -> the loss and its terms.
 
         Raises `NotFiniteError` before the weights would be ruined.
         """
-        batch, config, gather = self.assemble(items, epoch), self.config, self.world.gather
+        batch, config = self.assemble(items, epoch), self.config
         if not self.averaged:
             self.teacher.update()
             self.averaged = True
-        a_momentum = self._in_parts(self.teacher.audio, batch.fbank)
-        a_momentum = None if a_momentum is None else gather(a_momentum)
-        texts, seen, text_ids = gather(batch.texts), gather(batch.seen.float()) > 0, gather(batch.text_ids)
         pictured = self.world.any(batch.states is not None)
-        v_momentum = v_frozen = None
-        if pictured:
-            states = batch.states if batch.states is not None else self._no_states(items)
-            v_momentum = gather(self._in_parts(self.teacher.picture, states))
-            if self.student.head is None:
-                v_frozen = gather(self._in_parts(self.student.picture, states))
+        if pictured and batch.states is None:
+            batch.states = self._no_states(items)
+        targets = self._targets(batch)
         terms: dict[str, float] = {}
 
         def encode(rows: slice) -> tuple[Tensor, ...]:
             with self.autocast():
                 a = self.student.encode_audio(batch.fbank[rows])
-                return (a, self.student.picture(states[rows])) if pictured and v_frozen is None else (a,)
+                if batch.states is None or self.student.head is None:
+                    return (a,)
+                return a, self.student.picture(batch.states[rows])
 
-        def loss(a: Tensor, v: Tensor | None = v_frozen) -> Tensor:
-            text = info_nce(a, texts, config.tau, text_ids if config.multi_positive else None)
-            total, parts = text, {"text": text}
-            if pictured and int(seen.sum()) > 1:
-                ours, theirs = a[seen], v[seen]
-                teacher = None if a_momentum is None else a_momentum[seen]
-                parts["picture"] = info_nce(ours, theirs, config.tau)
-                parts["momentum"] = momentum_kl(ours, theirs, v_momentum[seen], config.tau, teacher)
-                total = total + (1 - alpha) * parts["picture"] + alpha / 2 * parts["momentum"]
-            terms.update({name: float(value.detach()) for name, value in parts.items()})
-            return total
+        def loss(a: Tensor, v: Tensor | None = targets.v) -> Tensor:
+            labels = targets.text_ids if config.multi_positive else None
+            parts = align_terms(
+                a, targets.texts, v, targets.v_momentum, config.tau, labels, targets.a_momentum, targets.seen
+            )
+            terms.update({name: float(value.detach()) for name, value in parts._asdict().items() if value is not None})
+            return parts.total(alpha)
 
         self.optimizer.zero_grad(set_to_none=True)
         scale = float(self.scaler.get_scale()) if self.scaler.is_enabled() else 1.0
@@ -150,6 +156,22 @@ class Stepper:
         self._apply(batch, rate)
         self.averaged = False
         return {"loss": float(value), **terms, "alpha": alpha, "lr": rate}
+
+    def _targets(self, batch: Batch) -> Targets:
+        """Everything of a step that needs no gradient, gathered from all processes."""
+        gather = self.world.gather
+        tower = self.teacher.tower
+        targets = Targets(
+            gather(batch.texts),
+            gather(batch.text_ids),
+            gather(batch.seen.float()) > 0,
+            None if tower is None else gather(self._in_parts(tower.encode_audio, batch.fbank)),
+        )
+        if batch.states is not None:
+            targets.v_momentum = gather(self._in_parts(self.teacher.picture, batch.states))
+            if self.student.head is None:
+                targets.v = gather(self._in_parts(self.student.picture, batch.states))
+        return targets
 
     def _no_states(self, items: list[Item]) -> Tensor:
         config = self.student.model.config
@@ -193,8 +215,7 @@ def _is_pixels(picture: Tensor) -> bool:
 
 def _precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if has_bf16 else torch.float32
-    if name == "fp16" and device.type != "cuda":
+        return torch.bfloat16 if device.type != "cpu" and has_bf16(device) else torch.float32
+    if name == "fp16" and device.type == "cpu":
         raise TrainingError("precision is fp16 without a GPU", "A processor trains in fp32 or bf16")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

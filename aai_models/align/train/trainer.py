@@ -20,7 +20,7 @@ from ...errors import TrainingError
 from ..cavt_mae import CAVTMAE
 from ..config import AlignConfig
 from ..data.items import Item, Source
-from ..judge.metrics import accuracy, retrieval
+from ..metrics import accuracy, retrieval
 from ..momentum import explain
 from . import run_file
 from .curves import draw_curves, read_log
@@ -77,6 +77,7 @@ class Trainer:
         self._say = say if self.world.rank == 0 else lambda _: None
         self._progress = progress if self.world.rank == 0 else None
         self._begun_at, self._first_step = time.monotonic(), 0
+        self._saved_at = self._begun_at
 
     def _alpha(self) -> float:
         if not self.config.alpha_ramp:
@@ -112,42 +113,46 @@ class Trainer:
 
     def run(self) -> Result:
         """Train to the end, or until `asked` is set; goes on from the folder's `last.run` if there is one."""
-        config, world = self.config, self.world
         self._begin()
-        log = _Log(self.folder, self.options.tensorboard, self.step) if world.rank == 0 else None
-        saved_at = time.monotonic()
+        log = _Log(self.folder, self.options.tensorboard, self.step) if self.world.rank == 0 else None
         try:
-            while self.epoch < config.epochs and not self.stopping:
-                for items in self._batches():
-                    terms = self._train_step(items)
-                    self.step, self.step_of_epoch = self.step + 1, self.step_of_epoch + 1
-                    self.consumed = items[-1].consumed
-                    self._tell(terms, log)
-                    if world.any(time.monotonic() - saved_at > 60 * self.options.checkpoint_minutes):
-                        self.save_last()
-                        saved_at = time.monotonic()
-                    self.stopping = world.any(self.asked or self.step == self.options.max_steps)
-                    if self.stopping:
-                        break
-                if not self.stopping:
-                    self.epoch, self.consumed, self.step_of_epoch = self.epoch + 1, 0, 0
-                    self._look(log)
-                    self.save_last()
-                    saved_at = time.monotonic()
+            while self.epoch < self.config.epochs and not self.stopping:
+                self._run_epoch(log)
             self.save_last()
         finally:
             if log is not None:
                 log.close()
         self._report()
-        finished = self.epoch >= config.epochs
-        if finished and world.rank == 0:
+        finished = self.epoch >= self.config.epochs
+        if self.world.rank == 0:
+            self._write_results(finished)
+        self.world.wait()
+        return Result(self.step, finished, self.best, self.best_step, self.folder / run_file.BEST)
+
+    def _run_epoch(self, log: _Log | None) -> None:
+        """The rest of an epoch and the look at its end, or as far as until it is stopped."""
+        for items in self._batches():
+            terms = self._train_step(items)
+            self.step, self.step_of_epoch = self.step + 1, self.step_of_epoch + 1
+            self.consumed = items[-1].consumed
+            self._tell(terms, log)
+            if self.world.any(time.monotonic() - self._saved_at > 60 * self.options.checkpoint_minutes):
+                self.save_last()
+            self.stopping = self.world.any(self.asked or self.step == self.options.max_steps)
+            if self.stopping:
+                break
+        if not self.stopping:
+            self.epoch, self.consumed, self.step_of_epoch = self.epoch + 1, 0, 0
+            self._look(log)
+            self.save_last()
+
+    def _write_results(self, finished: bool) -> None:
+        if finished:
             self._save_encoder(run_file.FINAL, "the last step")
             about = f"{self.config.preset}, momentum_target {self.config.momentum_target}"
             draw_curves(*read_log(self.folder / run_file.LOG), about).save(self.folder / "curves.png")
-        if self.best < 0 and world.rank == 0:
+        if self.best < 0:
             self._save_encoder(run_file.BEST, "nothing was held out: this is the last step")
-        world.wait()
-        return Result(self.step, finished, self.best, self.best_step, self.folder / run_file.BEST)
 
     def _report(self) -> None:
         """How many clips and shards all processes together could not use, and why."""
@@ -216,7 +221,8 @@ class Trainer:
             rows[2].append(made.texts.cpu())
             rows[3].append(made.seen.cpu())
         empty = torch.zeros(0, self.student.model.config.dim)
-        return tuple(torch.cat(part) if part else (empty if n < 3 else empty[:, 0] > 0) for n, part in enumerate(rows))
+        audio, picture, texts = (torch.cat(part) if part else empty for part in rows[:3])
+        return audio, picture, texts, torch.cat(rows[3]) if rows[3] else empty[:, 0] > 0
 
     def score(self) -> dict[str, float]:
         """Held-out figures in percent, the same in every process; empty if nothing is held out."""
@@ -252,6 +258,7 @@ class Trainer:
     def save_last(self) -> None:
         """Write where the training is. All processes call it together, but for one that stops on an error."""
         consumed = self.world.gather_objects(self.consumed)
+        self._saved_at = time.monotonic()
         if self.world.rank:
             return
         record = {"step": self.step, "epoch": self.epoch, "step_of_epoch": self.step_of_epoch, "consumed": consumed}
@@ -313,9 +320,10 @@ class _Log:
         try:
             self._file.write(json.dumps(figures) + "\n")
             self._file.flush()
-            for name, value in {**figures, **others}.items() if self._board is not None else ():
-                if name != "step":
-                    self._board.add_scalar(name.replace("heldout_", "heldout/"), value, figures["step"])
+            if self._board is not None:
+                for name, value in {**figures, **others}.items():
+                    if name != "step":
+                        self._board.add_scalar(name.replace("heldout_", "heldout/"), value, figures["step"])
         except OSError as error:
             raise TrainingError(
                 f"Could not write the log ({error.strerror or error})",
@@ -332,5 +340,5 @@ class _Log:
 
 def fingerprint(model: CAVTMAE) -> str:
     """Tells the weights that a training began with."""
-    total = sum(float(p.double().abs().sum()) for p in model.parameters())
+    total = sum(float(p.detach().cpu().double().abs().sum()) for p in model.parameters())
     return f"{len(model.state_dict())} tensors, sum {total:.10e}"

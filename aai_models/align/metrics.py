@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,6 @@ class Retrieval:
     median_rank: float  # 1 is best
     ties: float  # share of queries whose own partner is as near as some other one
     count: int
-
-    def to_dict(self) -> dict[str, float]:
-        return asdict(self)
 
 
 def ranks(a: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -54,13 +51,13 @@ def ranks(a: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def summary(nearer: Tensor, as_near: Tensor) -> Retrieval:
     """Figures over queries; among equals any order is as likely, so a query counts with its chance to be in the first k."""
-    lowest, equals = nearer.double(), as_near.double() + 1
+    lowest, equals = nearer.cpu().double(), as_near.cpu().double() + 1  # not every device has float64
 
     def recall(k: int) -> float:
         return float(((k - lowest) / equals).clamp(0, 1).mean() * 100)
 
     middle = float((lowest + (equals + 1) / 2).median())
-    return Retrieval(recall(1), recall(5), recall(10), middle, float((as_near > 0).double().mean() * 100), len(nearer))
+    return Retrieval(recall(1), recall(5), recall(10), middle, float((equals > 1).double().mean() * 100), len(nearer))
 
 
 def retrieval(a: Tensor, v: Tensor) -> tuple[Retrieval, Retrieval]:
@@ -76,7 +73,7 @@ def accuracy(features: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
     scores = features.float() @ classes.float().T
     own = scores.gather(1, labels[:, None])
     best = scores >= scores.max(dim=1, keepdim=True).values - SAME
-    return (own[:, 0] >= scores.max(dim=1).values - SAME).float() / best.sum(dim=1)
+    return (own[:, 0] >= scores.max(dim=1).values - SAME).float() / best.float().sum(dim=1)
 
 
 def subset_rows(labels: list[str], per_class: int | None, seed: int = 0) -> list[int]:
@@ -98,6 +95,7 @@ def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels:
 
     The optimum of a convex loss with weight decay, found by L-BFGS from zero: no chance is in it.
     """
+    train, train_labels, test, test_labels = (x.cpu() for x in (train, train_labels, test, test_labels))
     mean, spread = train.mean(dim=0), train.std(dim=0) + 1e-6
     x, y = ((f.double() - mean) / spread for f in (train, test))
     weight = torch.zeros(int(train_labels.max()) + 1, x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
