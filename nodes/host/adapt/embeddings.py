@@ -13,6 +13,7 @@ from ....aai_models.adapt import formats
 from ....aai_models.adapt.token import AudioToken
 from ....aai_models.errors import TokenError
 from ..base import folders
+from ..base.messages import tell
 from ..base.prompt_words import check_tokens
 
 IF_EXISTS = ("number", "replace", "stop")
@@ -42,7 +43,10 @@ def save(token: AudioToken, name: str, if_exists: str) -> str:
         path = _free_path(token, folder, plain)
     if not (path.exists() and _same(token, path)):
         token.save(path)
-    return path.stem
+    shadows = [other for other in _others(token, plain, path) if if_exists == "replace"]
+    if shadows:
+        tell(f"embedding:{plain} may mean {', '.join(shadows)} as well. Remove it, or choose another name.")
+    return path.name.removesuffix(SUFFIX)
 
 
 def _others(token: AudioToken, name: str, path: Path) -> list[str]:
@@ -55,13 +59,14 @@ def _others(token: AudioToken, name: str, path: Path) -> list[str]:
 
 
 def _meant_by(name: str) -> list[tuple[Path, Path]]:
-    """(folder, file) of each file of the embeddings that the host could take for a name, whatever its letters' case."""
+    """(folder, file) of each file that the host could take for a name: it looks into every folder of embeddings and those
+    below, in no certain order, and some systems do not tell capitals."""
     wanted = {f"{name}{suffix}".casefold() for suffix in ("", *HOST_SUFFIXES)}
-    found = []
+    found = {}
     for folder in map(Path, folder_paths.get_folder_paths("embeddings")):
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        found += [(folder, file) for file in files if file.name.casefold() in wanted and file.is_file()]
-    return found
+        for root, _, files in os.walk(folder):
+            found |= {Path(root, file): folder for file in files if file.casefold() in wanted}
+    return [(folder, file) for file, folder in found.items()]
 
 
 def _free_path(token: AudioToken, folder: Path, name: str) -> Path:
