@@ -30,6 +30,7 @@ class Job:
     tail: str  # what of that name tells sound and scale
     place: str  # a hash of photo, sound and scale: which picture of the batch it is, whatever the settings
     identity: str  # changes with everything that the picture depends on
+    word: str = ""  # what the sound's word is known by
 
 
 def parse_scales(text: str) -> list[float]:
@@ -76,9 +77,8 @@ def plan_jobs(
     for (photo, content), (sound, word), scale in product(photos.items(), sounds.items(), scales):
         tail = f"__{spoken[sound]}__x{scale_text(scale)}.png"
         place = _hash(str(photo), sound, (origins or {}).get(sound, ""), scale)[:24]
-        jobs.append(
-            Job(photo, sound, scale, names[photo] + tail, tail, place, _hash(str(photo), content, word, scale, shared))
-        )
+        identity = _hash(str(photo), content, word, scale, shared)
+        jobs.append(Job(photo, sound, scale, names[photo] + tail, tail, place, identity, word))
     return jobs
 
 

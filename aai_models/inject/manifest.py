@@ -54,6 +54,17 @@ class Manifest:
                 self._finished.add(file)
         return placed
 
+    def last_words(self, name: str) -> dict[str, str]:
+        """Sounds of the photo that was made last whose names are `name` and a number -> what their words are known by."""
+        last = next(reversed(self._entries.values()), {})
+        photo = (last.get("source"), last.get("photo"))
+        return {
+            entry["sound"]: entry["word"]
+            for entry in self._entries.values()
+            if entry.get("word") and (entry.get("source"), entry.get("photo")) == photo
+            if entry["sound"].rstrip("0123456789") == name
+        }
+
     def claim(self, job: Job) -> Job:
         """The job with a name that it may be written to now: a file may have come since the plan."""
         if not os.path.lexists(self._folder / job.file) or self._is_untouched(job.file):
@@ -86,7 +97,7 @@ class Manifest:
         self._entries[file] = {
             **{"photo": job.photo.name, "source": str(job.photo.parent), "sound": job.sound, "scale": job.scale},
             **{"place": job.place, "identity": job.identity, "size": status.st_size, "time": status.st_mtime_ns},
-            "sha256": _sha256(path),
+            **{"word": job.word, "sha256": _sha256(path)},
         }
         self._of_place[job.place] = file
         self._is_saved = False

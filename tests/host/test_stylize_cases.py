@@ -290,6 +290,10 @@ class TestPlans:
         assert ask(audio_token=[word()], plan_only=[False]) == []
         report = AAI_BatchStylize.execute(**self.inputs(models, tmp_path), audio_token=(None,))[1]
         assert "is not made for a plan" in report and "1 pictures, 0 finished, 1 to do" in report
+        with torch.inference_mode():
+            AAI_BatchStylize.execute(**self.inputs(models, tmp_path, plan_only=False), audio_token=[word(), word(1)])
+        report = AAI_BatchStylize.execute(**self.inputs(models, tmp_path), audio_token=(None,))[1]
+        assert "taken for that of the last run" in report and "2 pictures, 2 finished, 0 to do" in report
 
     def test_deleted_pictures_are_asked_for_again(self, models, tmp_path):
         photo(tmp_path / "a.png", 0)
@@ -359,3 +363,26 @@ def test_a_record_of_version_0_1_0_is_kept(models, tmp_path):
     run(models, tmp_path, "older")
     assert (folder / "a__sound-1__x1.00.png").read_bytes() == b"a picture of version 0.1.0"
     assert (folder / "a-2__sound-1__x1.00.png").is_file()
+
+
+def test_a_plan_over_http_leaves_the_word_unmade_and_a_run_makes_it(client, stand_ins, workspace):
+    """The word comes over a wire: a plan ends without it, a run waits for it, and the next plan knows it."""
+    word().save(workspace.models / "embeddings" / "wired.safetensors")
+    photo(workspace.input / "wired" / "a.png", 0, size=64)
+    one = TestPlans().inputs((["1", 0], ["1", 1], ["1", 2]), "wired", output="wired")
+    graph = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": stand_ins.checkpoint}},
+        "2": {"class_type": "AAI_LoadAudioToken", "inputs": {"name": "wired.safetensors"}},
+        "3": {"class_type": "AAI_BatchStylize", "inputs": {name: values[0] for name, values in one.items()}},
+    }
+    graph["3"]["inputs"]["audio_token"] = ["2", 0]
+    plan = client.run(graph)
+    assert plan.status == "success", plan.message
+    assert "is not made for a plan" in plan.outputs["3"]["text"][0]
+    graph["3"]["inputs"]["plan_only"] = False
+    run = client.run(graph)
+    assert run.status == "success", run.message
+    assert "1 pictures, 1 finished, 0 to do" in run.outputs["3"]["text"][0]
+    graph["3"]["inputs"]["plan_only"] = True
+    again = client.run(graph).outputs["3"]["text"][0]
+    assert "1 pictures, 1 finished, 0 to do" in again and "is taken for that of the last run" in again

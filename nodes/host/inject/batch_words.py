@@ -10,6 +10,8 @@ from ....aai_models.errors import EditError, TokenError
 from ..adapt import embeddings
 from .sound_files import SoundFile
 
+CONNECTED = "sound-"  # and a number: names of connected words
+
 
 @dataclass(frozen=True)
 class Unmade:
@@ -35,7 +37,7 @@ def name_words(tokens: list, names: list[str], recordings: dict[str, SoundFile])
     is taken gets a number. Raises `EditError` for no word, and for a saved one that is not there or is none."""
     words: dict[str, Word] = {}
     for number, token in enumerate(tokens, start=1):
-        words[f"sound-{number}"] = Unmade() if token is None else token
+        words[f"{CONNECTED}{number}"] = Unmade() if token is None else token
     for name, recording in recordings.items():
         words[_free(name, words)] = recording
     for name in dict.fromkeys(names):

@@ -32,7 +32,7 @@ from ..base.messages import tell
 from ..base.prompt_words import encode
 from ..hear.pictures import to_image, to_picture
 from . import edits, loudness, photo, prompt_to_prompt
-from .batch_words import Unmade, Word, identity_of, origin_of, token_of
+from .batch_words import CONNECTED, Unmade, Word, identity_of, origin_of, token_of
 from .latents import branch_latent
 from .photo_folder import find_photos
 
@@ -81,15 +81,11 @@ def stylize(model, clip, vae, words: dict[str, Word], folder: str, scales: str, 
     found = find_photos(folders.picture_folder(folder), target)
     settings, unknown = _settings(model, clip, vae, config)
     manifest = Manifest(target)
-    jobs = manifest.place(
-        plan_jobs(
-            found.photos,
-            {name: identity_of(word) for name, word in words.items()},
-            parse_scales(scales),
-            settings,
-            {name: origin_of(word) for name, word in words.items()},
-        )
-    )
+    identities = {name: identity_of(word) for name, word in words.items()}
+    origins = {name: origin_of(word) for name, word in words.items()}
+    if any(isinstance(word, Unmade) for word in words.values()):
+        unknown.append(_suppose(manifest, words, identities, origins))
+    jobs = manifest.place(plan_jobs(found.photos, identities, parse_scales(scales), settings, origins))
     failures: dict[str, str] = {}
     unreadable: dict[Path, str] = {}
     if not plan_only:
@@ -98,10 +94,20 @@ def stylize(model, clip, vae, words: dict[str, Word], folder: str, scales: str, 
             jobs = _make_all(renderer, jobs, target, manifest, failures, unreadable)
         finally:
             manifest.save()
-    if any(isinstance(word, Unmade) for word in words.values()):
-        unknown.append("A connected word is not made for a plan: it counts as one sound, and its pictures as to do.")
     lines = [*unknown, table(jobs, manifest.finished), *_failure_lines(failures, unreadable), *found.lines()]
     return Batch(_sheet(target, jobs, manifest.finished), "\n".join(lines), failures)
+
+
+def _suppose(manifest: Manifest, words: dict[str, Word], identities: dict[str, str], origins: dict[str, str]) -> str:
+    """Put the words of the last run in the place of a connected one that is not made, and say so."""
+    last = manifest.last_words(CONNECTED)
+    if not last:
+        return "The connected word is not made for a plan: it counts as one sound, and its pictures as to do."
+    for name in [name for name, word in words.items() if isinstance(word, Unmade)]:
+        del identities[name], origins[name]
+    identities.update(last)
+    origins.update(last)  # a connected word is from nowhere else
+    return "The connected word is not made for a plan: it is taken for that of the last run."
 
 
 def _make_all(renderer: Renderer, jobs: list[Job], target: Path, manifest: Manifest, failures, unreadable) -> list[Job]:
