@@ -46,7 +46,8 @@ def with_lora(model, *loras):
 
 
 def freeu(model, *numbers):
-    return nodes_freelunch.FreeU.execute(model, *numbers)[0]
+    kind = nodes_freelunch.FreeU
+    return (kind.execute(model, *numbers) if hasattr(kind, "execute") else kind().patch(model, *numbers))[0]
 
 
 def rescaled(model, multiplier):
