@@ -8,8 +8,9 @@ from ..aai_models.adapt.token import AudioToken
 from .host.base.folders import folder_fingerprint
 from .host.base.types import AudioTokenType, CAVTModel, expect
 from .host.inject import photo
+from .host.inject.batch_words import name_words
 from .host.inject.sound_files import sound_files, sounds_fingerprint
-from .host.inject.stylize import SAMPLERS, SCHEDULERS, StylizeConfig, name_words, stylize
+from .host.inject.stylize import SAMPLERS, SCHEDULERS, StylizeConfig, output_fingerprint, stylize
 from .inject import CATEGORY
 
 PERCENT = {"min": 0.0, "max": 1.0, "step": 0.01}
@@ -77,7 +78,12 @@ class AAI_BatchStylize(io.ComfyNode):
                     step=8,
                     tooltip="Larger photos are made smaller, in pixels.",
                 ),
-                AudioTokenType.Input("audio_token", optional=True, tooltip="A word, or a list of words."),
+                AudioTokenType.Input(
+                    "audio_token",
+                    optional=True,
+                    lazy=True,
+                    tooltip="A word, or a list of words. A plan does not wait until they are made.",
+                ),
                 io.String.Input(
                     "saved_words", default="", optional=True, tooltip="Names of saved words, separated by commas."
                 ),
@@ -109,17 +115,26 @@ class AAI_BatchStylize(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder=None, sounds=None, **_):
-        # Lists of one, as all inputs of this node. A batch is asked again each time its photos or sounds changed.
-        photos, recordings = (value[0] if isinstance(value, list) else value for value in (folder, sounds))
-        return folder_fingerprint(photos) + sounds_fingerprint(recordings)
+    def fingerprint_inputs(cls, folder=None, sounds=None, output=None, **_):
+        # Lists of one, as all inputs of this node. A batch is asked again each time its photos, sounds or results changed.
+        photos, recordings, target = (v[0] if isinstance(v, list) else v for v in (folder, sounds, output))
+        return folder_fingerprint(photos) + sounds_fingerprint(recordings) + output_fingerprint(target)
+
+    @classmethod
+    def check_lazy_status(cls, audio_token=None, plan_only=None, **_) -> list[str]:
+        # A word that is connected and not made yet arrives as (None,).
+        is_missing = audio_token is not None and None in audio_token
+        return ["audio_token"] if is_missing and not (plan_only or [True])[0] else []
 
     @classmethod
     def execute(
         cls, audio_token=None, saved_words=None, sounds=None, cavt=None, vocabulary=None, **lists
     ) -> io.NodeOutput:
         one = {name: values[0] for name, values in lists.items()}
-        tokens = [expect(token, AudioToken, "audio_token", "Train Audio Token") for token in audio_token or []]
+        tokens = [
+            None if token is None else expect(token, AudioToken, "audio_token", "Train Audio Token")
+            for token in audio_token or []
+        ]
         names = [name.strip() for text in saved_words or [] for name in text.split(",") if name.strip()]
         recordings = {}
         for folder in filter(str.strip, sounds or []):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -22,11 +24,13 @@ EXPORTS = ("none", "diffusers", "a1111", "both")
 def load_any(path: str | os.PathLike) -> AudioToken:
     """Read our token, or any textual inversion as a word without a sound. Raises `TokenError` for anything else.
 
-    Known forms: named tensors (ComfyUI, diffusers, SDXL's `clip_l` and `clip_g`, A1111's `emb_params`), and dicts with
-    `string_to_param` (the original, A1111). Files other than .safetensors are read as tensors alone, never as code.
+    Known forms are those that the host reads: named tensors (ComfyUI, diffusers, SDXL's `clip_l` and `clip_g`, A1111's
+    `emb_params`), dicts with `string_to_param` (the original, A1111), lists of such tensors, and LoRAs with a
+    `bundle_emb`. Of several placeholders the first counts, as in the host. Files other than safetensors are read as
+    tensors alone, never as code.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         try:
             return AudioToken.load(path)
         except TokenError:
@@ -40,11 +44,16 @@ def load_any(path: str | os.PathLike) -> AudioToken:
     )
 
 
+def _is_safetensors(path: Path) -> bool:
+    return path.suffix.lower() in (".safetensors", ".sft")
+
+
 def _read(path: Path):
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return read_tensors(path)[1]
-        return torch.load(path, weights_only=True, map_location="cpu")
+        with _harmless_types():
+            return torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, SafetensorError):
         reason = "it is damaged or missing"
     except Exception as error:  # whatever unpickling a stranger's file can raise
@@ -56,10 +65,19 @@ def _read(path: Path):
     )
 
 
+def _harmless_types():
+    """What original embeddings hold besides tensors, allowed to `weights_only`: a ParameterDict, and numpy's step counts."""
+    allowed = getattr(torch.serialization, "safe_globals", None)
+    if allowed is None:  # torch before 2.5
+        return contextlib.nullcontext()
+    scalar = np.float64(0).__reduce__()[0]
+    names = [(scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")]
+    kinds = {type(np.dtype(code)) for code in "?bhilqBHILQefd"}
+    return allowed([torch.nn.ParameterDict, np.dtype, *kinds, *names])
+
+
 def _rows_by_encoder(content, name: str) -> dict[str, Tensor]:
-    if isinstance(content, dict) and isinstance(content.get("string_to_param"), dict):
-        content = content["string_to_param"]
-    tensors = {str(k): t for k, t in content.items() if isinstance(t, Tensor)} if isinstance(content, dict) else {}
+    tensors = _tensors_of(content)
     found: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         rows = tensor.detach().float().reshape(-1, tensor.shape[-1]).clone() if tensor.ndim else tensor
@@ -78,6 +96,62 @@ def _rows_by_encoder(content, name: str) -> dict[str, Tensor]:
             "Choose an embedding of one of these families",
         )
     return found
+
+
+def _tensors_of(content) -> dict[str, Tensor]:
+    """The tensors that the host would take, by name: one for each text encoder."""
+    if isinstance(content, list):
+        parts = [part for entry in content if isinstance(entry, dict) for part in _only_tensors(entry).values()]
+        return _joined(parts)
+    if not isinstance(content, dict):
+        return {}
+    if "string_to_param" in content:
+        return _first(_only_tensors(_as_dict(content["string_to_param"])))
+    tensors = _only_tensors(content)
+    named = {key: tensor for key, tensor in tensors.items() if key in KEY_OF_WIDTH.values()}
+    return named or _bundled(tensors) or _first(tensors)
+
+
+def _as_dict(value) -> dict:
+    """A dict, or what a ParameterDict holds; one that was pickled keeps its tensors as a module does."""
+    if isinstance(value, torch.nn.ParameterDict):
+        kept = dict(vars(value))
+        return {**_as_dict(kept.get("_parameters")), **{k: v for k, v in kept.items() if isinstance(v, Tensor)}}
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _only_tensors(content: dict) -> dict[str, Tensor]:
+    return {str(key): tensor for key, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def _first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The first tensor of each width."""
+    found: dict[int, tuple[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        found.setdefault(tensor.shape[-1] if tensor.ndim else 0, (key, tensor))
+    return dict(found.values())
+
+
+def _bundled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rows of the embeddings that a LoRA's file brings along, all of one kind joined as the host joins them."""
+    inside = {key: t for key, t in tensors.items() if key.startswith("bundle_emb.") and t.ndim}
+    plain = [tensor for key, tensor in inside.items() if key.endswith(".string_to_param.*")]
+    if plain:
+        return _joined(plain)
+    ends = {
+        encoder: [t for key, t in inside.items() if key.endswith(f".{encoder}")] for encoder in KEY_OF_WIDTH.values()
+    }
+    return {encoder: torch.cat([_as_rows(t) for t in parts]) for encoder, parts in ends.items() if parts}
+
+
+def _joined(parts: list[Tensor]) -> dict[str, Tensor]:
+    """Rows of one width joined, under a name for each width."""
+    widths = dict.fromkeys(part.shape[-1] for part in parts if part.ndim)
+    return {f"{w} wide": torch.cat([_as_rows(p) for p in parts if p.ndim and p.shape[-1] == w]) for w in widths}
+
+
+def _as_rows(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().reshape(-1, tensor.shape[-1])
 
 
 def export(token: AudioToken, folder: Path, name: str, form: str) -> list[Path]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import LibraryError
 from ..files import read_header, read_tensors, write_atomically
-from .images import SIZE, SUFFIXES, image_input, open_picture
+from .images import SIZE, image_input, open_picture, picture_suffixes
 
 INDEX_NAME = ".aai_library.safetensors"
 FORMAT = "aai-library-1"
@@ -126,7 +126,7 @@ class Library:
         if not len(self):
             raise LibraryError(
                 f"{self.folder} holds no picture that can be read",
-                f"Known are {', '.join(SUFFIXES)}",
+                f"Known are {', '.join(picture_suffixes())}",
                 "Put pictures into it or choose another folder",
             )
         scores = self._similarities(feature)
@@ -215,7 +215,7 @@ def build(
 
 def find_pictures(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     """Relative path and (bytes, time in ns) of each picture under `folder`; each folder once, also where links go round."""
-    seen = set()
+    seen, suffixes = set(), picture_suffixes()
     for root, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
@@ -223,7 +223,7 @@ def find_pictures(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
             continue
         seen.add(real)
         for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            if name.lower().endswith(suffixes) and not name.startswith("."):
                 path = os.path.join(root, name)
                 try:
                     status = os.stat(path)

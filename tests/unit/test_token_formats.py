@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from aai_pack.aai_models.adapt.formats import export, load_any
@@ -20,6 +21,18 @@ def a1111(rows):
     return {"string_to_token": {"*": 265}, "string_to_param": {"*": rows}, "name": "x", "step": 9}
 
 
+def original(*rows):
+    """As the programs of the paper's authors save it: a module of parameters."""
+    parameters = torch.nn.ParameterDict({name: torch.nn.Parameter(r) for name, r in zip("*+", rows, strict=False)})
+    return {"string_to_token": {"*": torch.tensor(265)}, "string_to_param": parameters}
+
+
+def bundled(**parts):
+    """Inside a LoRA."""
+    lora = {"lora_unet_x.lora_up.weight": torch.zeros(4, 2), "lora_unet_x.alpha": torch.tensor(1.0)}
+    return lora | {f"bundle_emb.word.{name}": rows for name, rows in parts.items()}
+
+
 @pytest.mark.parametrize(
     ("suffix", "content", "keys"),
     [
@@ -31,11 +44,24 @@ def a1111(rows):
         (".pt", a1111(ROWS["clip_l"]), ["clip_l"]),
         (".pt", a1111(torch.nn.Parameter(ROWS["clip_l"])), ["clip_l"]),
         (".bin", {"<x>": ROWS["clip_l"]}, ["clip_l"]),
+        (".pt", original(ROWS["clip_l"]), ["clip_l"]),
+        (".pt", {**original(ROWS["clip_l"]), "step": np.int64(6100), "loss": np.float32(0.1)}, ["clip_l"]),
+        (".pt", original(ROWS["clip_l"], torch.zeros(3, 768)), ["clip_l"]),
+        (
+            ".pt",
+            a1111(ROWS["clip_l"]) | {"string_to_param": {"*": ROWS["clip_l"], "+": ROWS["clip_l"] + 1}},
+            ["clip_l"],
+        ),
+        (".pt", [{"<x>": ROWS["clip_l"][:1]}, {"<y>": ROWS["clip_l"][1:], "z": ROWS["clip_g"]}], ["clip_g", "clip_l"]),
+        (".safetensors", {"<x>": ROWS["clip_l"], "<y>": ROWS["clip_l"] + 1}, ["clip_l"]),
+        (".SafeTensors", {"<x>": ROWS["clip_l"]}, ["clip_l"]),
+        (".safetensors", bundled(**{"string_to_param.*": ROWS["clip_l"]}), ["clip_l"]),
+        (".safetensors", bundled(clip_l=ROWS["clip_l"], clip_g=ROWS["clip_g"]), ["clip_g", "clip_l"]),
     ],
 )
 def test_known_forms(tmp_path, suffix, content, keys):
     path = tmp_path / f"x{suffix}"
-    save_file(content, path) if suffix == ".safetensors" else torch.save(content, path)
+    save_file(content, path) if suffix.lower() == ".safetensors" else torch.save(content, path)
     token = load_any(path)
     assert sorted(token.vectors) == keys and not any(token.scales.values())
     for key in keys:

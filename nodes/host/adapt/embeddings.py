@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import folder_paths
@@ -11,10 +13,13 @@ from ....aai_models.adapt import formats
 from ....aai_models.adapt.token import AudioToken
 from ....aai_models.errors import TokenError
 from ..base import folders
+from ..base.messages import tell
 from ..base.prompt_words import check_tokens
 
 IF_EXISTS = ("number", "replace", "stop")
 SUFFIX = ".safetensors"
+HOST_SUFFIXES = (".safetensors", ".pt", ".bin")  # in the order in which the host looks for them
+MENTION = re.compile(r"(?<!\S)embedding:(\S+)")
 
 
 def save(token: AudioToken, name: str, if_exists: str) -> str:
@@ -28,22 +33,45 @@ def save(token: AudioToken, name: str, if_exists: str) -> str:
     plain = folders.require_name(name.removesuffix(SUFFIX))
     folder = folders.embeddings_folder()
     path = folder / f"{plain}{SUFFIX}"
-    if if_exists == "stop" and path.exists() and not _same(token, path):
+    if if_exists == "stop" and _others(token, plain, path):
         raise TokenError(
-            f"There is already an embedding named {plain}",
-            "`if_exists` is set to stop",
+            f"There is already an embedding named {plain} ({', '.join(_others(token, plain, path))})",
+            f"`if_exists` is set to stop, and embedding:{plain} in a prompt would change",
             "Choose another name, or set `if_exists` to number or replace",
         )
     if if_exists == "number":
         path = _free_path(token, folder, plain)
     if not (path.exists() and _same(token, path)):
         token.save(path)
-    return path.stem
+    shadows = [other for other in _others(token, plain, path) if if_exists == "replace"]
+    if shadows:
+        tell(f"embedding:{plain} may mean {', '.join(shadows)} as well. Remove it, or choose another name.")
+    return path.name.removesuffix(SUFFIX)
+
+
+def _others(token: AudioToken, name: str, path: Path) -> list[str]:
+    """Files that `embedding:NAME` means now, of any suffix and in any folder, other than `token` itself at `path`."""
+    return [
+        str(other.relative_to(folder))
+        for folder, other in _meant_by(name)
+        if not (other == path and _same(token, path))
+    ]
+
+
+def _meant_by(name: str) -> list[tuple[Path, Path]]:
+    """(folder, file) of each file that the host could take for a name: it looks into every folder of embeddings and those
+    below, in no certain order, and some systems do not tell capitals."""
+    wanted = {f"{name}{suffix}".casefold() for suffix in ("", *HOST_SUFFIXES)}
+    found = {}
+    for folder in map(Path, folder_paths.get_folder_paths("embeddings")):
+        for root, _, files in os.walk(folder):
+            found |= {Path(root, file): folder for file in files if file.casefold() in wanted}
+    return [(folder, file) for file, folder in found.items()]
 
 
 def _free_path(token: AudioToken, folder: Path, name: str) -> Path:
     path, number = folder / f"{name}{SUFFIX}", 2
-    while path.exists() and not _same(token, path):
+    while _others(token, path.name.removesuffix(SUFFIX), path):
         path, number = folder / f"{name}-{number}{SUFFIX}", number + 1
     return path
 
@@ -68,6 +96,33 @@ def export(token: AudioToken, name: str, form: str) -> list[str]:
 def names() -> list[str]:
     """Files of models/embeddings."""
     return folder_paths.get_filename_list("embeddings")
+
+
+def find(name: str) -> str | None:
+    """The file of models/embeddings that a name means, with or without its suffix, also in a folder below."""
+    wanted = name.replace("\\", "/")
+    listed = {file.replace("\\", "/"): file for file in names()}
+    for spelled in (wanted, *(wanted + suffix for suffix in HOST_SUFFIXES)):
+        if spelled in listed:
+            return listed[spelled]
+    wide = {file.casefold(): own for file, own in listed.items()}
+    return next(
+        (wide[n.casefold()] for n in (wanted, *(wanted + s for s in HOST_SUFFIXES)) if n.casefold() in wide), None
+    )
+
+
+def stamps(text: str) -> list[str]:
+    """Size and time of each embedding that a prompt names: its content decides the picture as the prompt does."""
+    found = []
+    for mention in MENTION.findall(text):
+        # The host takes the longest name up to a space; punctuation at its end belongs to the sentence.
+        plain = mention
+        while plain and find(plain) is None:
+            plain = plain[:-1]
+        if plain:
+            status = os.stat(folder_paths.get_full_path_or_raise("embeddings", find(plain)))
+            found.append(f"{plain} {status.st_size} {status.st_mtime_ns}")
+    return found
 
 
 def problem(name: str | None) -> str | None:

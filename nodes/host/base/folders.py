@@ -139,11 +139,6 @@ def embeddings_folder() -> Path:
     return Path(folder_paths.get_folder_paths("embeddings")[0])
 
 
-def token_paths(name: str) -> list[Path]:
-    """Where a saved word of that name may be, in every folder of embeddings."""
-    return [Path(folder) / f"{name}.safetensors" for folder in folder_paths.get_folder_paths("embeddings")]
-
-
 def partial_tokens_folder() -> Path:
     """Where the best token of a run that was cancelled or failed is kept."""
     return Path(folder_paths.get_output_directory()) / "aai_tokens"
@@ -154,10 +149,20 @@ def trainings_folder() -> Path:
     return Path(folder_paths.get_output_directory()) / "aai_training"
 
 
+def unquoted(name: str) -> str:
+    """A path without the quotes that "Copy as path" of Windows and terminals put around it."""
+    plain = name.strip()
+    quoted = len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "\"'"
+    return plain[1:-1].strip() if quoted else plain
+
+
 def picture_folder(name: str) -> Path:
     """A folder of pictures: a path, or a name inside ComfyUI's input folder. Raises `LibraryError`."""
     plain = name.strip()
     path = Path(folder_paths.get_input_directory(), plain)  # an absolute path stands for itself
+    if not os.path.isdir(path):  # a name may have quotes of its own
+        plain = unquoted(name)
+        path = Path(folder_paths.get_input_directory(), plain)
     if not plain or not os.path.isdir(path):  # pathlib's own raises for a name that is too long
         raise LibraryError(
             f"There is no folder {plain!r}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from ....aai_models.adapt.token import AudioToken
 from ....aai_models.audio.decode import decode_audio
 from ....aai_models.audio.waveform import as_waveform
 from ....aai_models.errors import EditError, LibraryError
+from ....aai_models.inject.batch import natural_key
 from ..adapt.bridge import word_from_sound
 from ..base import folders
+from ..base.digest import identify
 
 SECONDS = 10.24  # of a recording that are heard
 
@@ -24,6 +27,7 @@ class SoundFile:
     encoder: object  # HostedCAVT or HostedTransformers
     clip: object
     vocabulary: int = 0
+    heard_by: str = ""  # a hash of the encoder
 
     def word(self) -> AudioToken:
         """Hear the recording; raises `AudioError` for files that are no sound, `TokenError` for encoders that do not fit."""
@@ -33,9 +37,9 @@ class SoundFile:
         return word_from_sound(self.clip, feature, 1.0, self.vocabulary, centre=self.encoder.centre)[0]
 
     def identity(self) -> str:
-        """Changes with the file and the encoder."""
+        """Changes with the file and the encoder; hears nothing."""
         status = self.path.stat()
-        known = f"{self.path.name} {status.st_size} {status.st_mtime_ns} {self.encoder.name} {self.vocabulary}"
+        known = f"{self.path} {status.st_size} {status.st_mtime_ns} {self.heard_by} {self.vocabulary}"
         return hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -51,8 +55,8 @@ def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, So
     found = _recordings(path)
     if not found:
         raise EditError(f"{path} holds no recording", "A folder of wav, flac, mp3, ... files", "Correct `sounds`")
-    stems = [p.stem for p in found]
-    return {p.stem if stems.count(p.stem) == 1 else p.name: SoundFile(p, encoder, clip, vocabulary) for p in found}
+    stems, heard_by = Counter(p.stem for p in found), identify(encoder.patcher, encoder.name, encoder.centre).digest
+    return {p.stem if stems[p.stem] == 1 else p.name: SoundFile(p, encoder, clip, vocabulary, heard_by) for p in found}
 
 
 def sounds_fingerprint(folder: str | None) -> str:
@@ -68,4 +72,6 @@ def sounds_fingerprint(folder: str | None) -> str:
 
 
 def _recordings(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_file() and p.name.lower().endswith(folders.AUDIO_SUFFIXES))
+    """Sounds of a folder in natural order, without hidden files (`._*` of macOS are no sounds)."""
+    found = (p for p in path.iterdir() if p.name.lower().endswith(folders.AUDIO_SUFFIXES) and p.is_file())
+    return sorted((p for p in found if not p.name.startswith(".")), key=natural_key)
