@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from ..errors import DataError
-from .cavt_mae import CAVTMAE, self_test
+from .cavt_mae import CAVTMAE
 from .config import PRESETS, AlignConfig
 from .convert import read_state_dict
 from .data.sources import LAYOUTS, read_clips
 from .judge import judge
 from .judge.ablate import ROWS
 from .momentum import TIED
+from .self_test import self_test
 from .texts import open_texts
 from .train.processes import World, find_device
 from .train.trainer import RunOptions, fingerprint, train
@@ -85,7 +86,7 @@ def open_model(path: Path | None, config: AlignConfig) -> CAVTMAE:
         return CAVTMAE.fresh(config.tower, config.seed)
     model = CAVTMAE.from_state_dict({name: tensor.float() for name, tensor in read_state_dict(path).items()})
     with torch.inference_mode():
-        self_test(model.encode_audio)
+        self_test(model.encode_audio, encode_image=model.encode_image if model.has_images else None)
     return model
 
 

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors, self_test
+from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors
 from ....aai_models.align.centre import read_centre
 from ....aai_models.align.encoders import TransformersEncoder
+from ....aai_models.align.self_test import self_test
+from ....aai_models.audio.errors import AudioError
 from ....aai_models.audio.fbank import encoder_input, mean_of_windows
 from ....aai_models.errors import CheckpointError
 from ..base.model_files import read_tensors
@@ -66,7 +68,7 @@ class HostedCAVT:
         for batch in fbank.split(BATCH):
             features.append(self._run(self.model.pool_audio, batch, self.model.config.audio_tokens))
             progress.update(batch.shape[0])
-        return torch.cat(features)
+        return _finite(torch.cat(features))
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32, CPU."""
@@ -77,6 +79,18 @@ class HostedCAVT:
         activations = batch.shape[0] * tokens * self.model.config.mlp_dim * 4
         mm.load_models_gpu([self.patcher], memory_required=6 * activations)
         return encode(batch.to(self.patcher.load_device, torch.float32)).cpu()
+
+
+def _finite(features: Tensor) -> Tensor:
+    """Features (B, D) as they are; raises `AudioError` where one is no number, which would end in the word."""
+    wrong = (~features.isfinite()).any(dim=-1).nonzero().flatten().tolist()
+    if wrong:
+        raise AudioError(
+            f"What the encoder hears in part {wrong[0] + 1} of {features.shape[0]} is not a number",
+            "Every value of a feature is finite",
+            "Look at the sound; if it is an ordinary one, start ComfyUI with --fp32-text-enc or fetch the encoder again",
+        )
+    return features
 
 
 class _Holder(torch.nn.Module):
@@ -118,7 +132,7 @@ class HostedTransformers:
             mm.throw_exception_if_processing_interrupted()
             features.append(self.encoder.encode(sound, sample_rate, **policies))
             progress.update(1)
-        return torch.cat(features)
+        return _finite(torch.cat(features))
 
 
 def load_any(path: str) -> HostedCAVT | HostedTransformers:
@@ -140,5 +154,5 @@ def load(path: str) -> HostedCAVT:
         tensors, operations=comfy.ops.manual_cast, dtype=dtype, device=mm.text_encoder_offload_device()
     )
     hosted = HostedCAVT(model, name, path)
-    self_test(hosted.encode_audio)
+    self_test(hosted.encode_audio, encode_image=hosted.encode_image if hosted.has_images else None)
     return hosted

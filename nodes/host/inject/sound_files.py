@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ....aai_models.adapt.token import AudioToken
-from ....aai_models.audio.decode import decode_audio
+from ....aai_models.audio.decode import decode_part
+from ....aai_models.audio.heard import require_heard
 from ....aai_models.audio.waveform import as_waveform
 from ....aai_models.errors import EditError, LibraryError
 from ..adapt.bridge import word_from_sound
 from ..base import folders
+from ..base.messages import tell
 
 SECONDS = 10.24  # of a recording that are heard
 
@@ -26,9 +28,15 @@ class SoundFile:
     vocabulary: int = 0
 
     def word(self) -> AudioToken:
-        """Hear the recording; raises `AudioError` for files that are no sound, `TokenError` for encoders that do not fit."""
-        waveform, sample_rate = decode_audio(self.path, duration=SECONDS)
-        sound, sample_rate = as_waveform({"waveform": waveform.unsqueeze(0), "sample_rate": sample_rate})
+        """Hear the recording.
+
+        Raises `AudioError` for files that are no sound or silent, `TokenError` for encoders that do not fit.
+        """
+        part = decode_part(self.path, duration=SECONDS)
+        sound, sample_rate = as_waveform({"waveform": part.waveform.unsqueeze(0), "sample_rate": part.sample_rate})
+        require_heard(sound, sample_rate, name=self.path.name)
+        if part.damaged or part.missing:
+            tell(f"{self.path.name}: {part.notes()[0]}")
         feature = self.encoder.encode(sound, sample_rate, short_clip="tile", long_clip="first")[0]
         return word_from_sound(self.clip, feature, 1.0, self.vocabulary, centre=self.encoder.centre)[0]
 
@@ -68,4 +76,5 @@ def sounds_fingerprint(folder: str | None) -> str:
 
 
 def _recordings(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_file() and p.name.lower().endswith(folders.AUDIO_SUFFIXES))
+    names = folders.sounds_among([entry.name for entry in path.iterdir()])
+    return sorted(path / name for name in names if (path / name).is_file())
