@@ -134,7 +134,10 @@ class AAI_LoadCAVT(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint) -> io.NodeOutput:
-        return io.NodeOutput(load_any(folders.encoder_path(checkpoint)))
+        encoder = load_any(folders.encoder_path(checkpoint))
+        if getattr(encoder, "note", ""):
+            tell(encoder.note)
+        return io.NodeOutput(encoder)
 
 
 class AAI_CAVTEncode(io.ComfyNode):

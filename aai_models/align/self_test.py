@@ -9,6 +9,8 @@ from ..audio.fbank import FRAMES, MEL_BINS
 from ..errors import CheckpointError
 from .cavt_mae import IMAGE_SIZE
 
+APART = 0.01414  # of two unit vectors: a cosine of 0.9999
+
 
 def self_test(encode_audio, device=None, encode_image=None) -> None:
     """Raise `CheckpointError` if two quite different spectrograms give the same feature, as unloaded weights do.
@@ -26,16 +28,16 @@ def self_test(encode_audio, device=None, encode_image=None) -> None:
         require_two(encode_image(pixels if device is None else pixels.to(device)), "sees", "pictures")
 
 
-def require_two(features: Tensor, verb: str, things: str) -> None:
-    """Raise `CheckpointError` unless (2, D) are two different unit vectors."""
-    features = features.float().cpu()
+def require_two(features: Tensor, verb: str, things: str, apart: float = APART) -> None:
+    """Raise `CheckpointError` unless (2, D) are unit vectors that lie at least `apart` from each other."""
+    features = features.double().cpu()
     lengths = features.norm(dim=-1)
-    cosine = float((features[0] * features[1]).sum())
-    if bool(((lengths - 1).abs() <= 1e-2).all()) and cosine <= 0.9999:  # also catches NaN
+    distance = float((features[0] - features[1]).norm())
+    if bool(((lengths - 1).abs() <= 1e-2).all()) and distance >= apart:  # both also catch NaN
         return
     raise CheckpointError(
-        f"This encoder {verb} no difference between two unlike {things} (cosine {cosine:.6f}, "
-        f"lengths {float(lengths[0]):.3g} and {float(lengths[1]):.3g})",
+        f"This encoder {verb} no difference between two unlike {things} (cosine "
+        f"{float((features[0] * features[1]).sum()):.6f}, lengths {float(lengths[0]):.3g} and {float(lengths[1]):.3g})",
         "A trained one gives two different directions",
         "The weights are damaged or empty: fetch or convert the file again",
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -15,12 +17,15 @@ from torch import Tensor
 from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors
 from ....aai_models.align.centre import read_centre
 from ....aai_models.align.encoders import TransformersEncoder
+from ....aai_models.align.foreign_files import explain_file
 from ....aai_models.align.self_test import self_test
+from ....aai_models.align.texts import OwnTexts, own_texts
 from ....aai_models.audio.errors import AudioError
 from ....aai_models.audio.fbank import encoder_input, mean_of_windows
 from ....aai_models.errors import CheckpointError
 from ..base.model_files import read_tensors
 
+WORDS = 64  # texts in one pass
 BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
 
 
@@ -115,9 +120,23 @@ class HostedTransformers:
             offload_device=mm.text_encoder_offload_device(),
         )
 
+    @property
+    def note(self) -> str:
+        """What a person should know of how it hears; empty for most."""
+        return self.encoder.note
+
     def get_ram_usage(self) -> int:
         """Bytes of the weights, for the host's cache."""
         return mm.module_size(self.encoder.model)
+
+    def texts(self) -> HostedTexts:
+        """Its own text side. Raises `CheckpointError` where its folder has no tokenizer."""
+        self._load()
+        return HostedTexts(own_texts(self.encoder, Path(self.path)), self._load)
+
+    def _load(self) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        mm.load_models_gpu([self.patcher], force_full_load=True)
 
     def hear(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple[Tensor, tuple[float, ...]]:
         """`encode`, and no norms: these models give unit vectors."""
@@ -125,7 +144,7 @@ class HostedTransformers:
 
     def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
         """Sounds (B, C, T) -> unit vectors (B, D). Shows progress, can be cancelled between sounds."""
-        mm.load_models_gpu([self.patcher], force_full_load=True)
+        self._load()
         progress = comfy.utils.ProgressBar(waveform.shape[0])
         features = []
         for sound in waveform.split(1):
@@ -135,11 +154,33 @@ class HostedTransformers:
         return _finite(torch.cat(features))
 
 
+class HostedTexts:
+    """The text side of a `HostedTransformers`: the same weights, loaded by the host when words are read."""
+
+    def __init__(self, texts: OwnTexts, load: Callable[[], None]):
+        self._texts, self._load_model = texts, load
+        self.dim, self.name, self.prompt, self.scale = texts.dim, texts.name, texts.prompt, texts.scale
+
+    def encode(self, texts: list[str]) -> Tensor:
+        """N texts -> unit vectors (N, D), float32, CPU. Shows progress, can be cancelled between batches."""
+        progress, features = comfy.utils.ProgressBar(len(texts)), []
+        for first in range(0, len(texts), WORDS):
+            self._load_model()
+            features.append(self._texts.encode(texts[first : first + WORDS]))
+            progress.update(len(texts[first : first + WORDS]))
+        return _finite(torch.cat(features))
+
+
 def load_any(path: str) -> HostedCAVT | HostedTransformers:
-    """Load a CAVT-MAE file, or a folder with an encoder of `transformers`."""
+    """Load a CAVT-MAE file, or a folder with an encoder of `transformers`. Raises `CheckpointError`."""
     if os.path.isdir(path):
-        return HostedTransformers(TransformersEncoder.from_folder(path), path)
-    return load(path)
+        hosted = HostedTransformers(TransformersEncoder.from_folder(path, tested=False), path)
+        hosted.encoder.self_test(hosted.encode)
+        return hosted
+    try:
+        return load(path)
+    except CheckpointError as error:
+        raise explain_file(path) or error from None
 
 
 def load(path: str) -> HostedCAVT:
