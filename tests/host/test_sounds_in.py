@@ -1,17 +1,19 @@
-"""Sounds as they come in: odd AUDIO at every node that takes it, silence in a batch or a folder, tracks of a video."""
+"""Sounds as they come in, and encoders as people have them: odd AUDIO, silence, tracks of a video, published folders."""
 
 from __future__ import annotations
 
+import comfy.model_management as mm
 import numpy as np
 import pytest
 import torch
+import transformers
 from aai_pack.aai_models.audio.errors import AudioError
 from aai_pack.aai_models.errors import CheckpointError
 from aai_pack.devtools.stand_in import WeightMaker, cavt_tensors, write_cavt
 from aai_pack.nodes import align, inject, prompts, view
 from aai_pack.nodes.host.hear import encoders
 from aai_pack.nodes.host.inject import sound_files
-from aai_pack.tests import sounds
+from aai_pack.tests import published_twins, sounds
 from aai_pack.tests.host import graphs
 from aai_pack.tests.host.test_bad_input import assert_readable
 from aai_pack.tests.unit.test_audio_damaged import RATE, damage, stairs, write
@@ -166,3 +168,95 @@ def test_damage_is_told_on_the_node(client, workspace):
     run = client.run(load("hurt.mp3"))
     assert run.status == "success"
     assert any("packets could not be decoded" in text for text in run.texts), run.texts
+
+
+def published(workspace, client, name: str, make, *arguments):
+    """A twin in models/audio_encoders, listed by the host."""
+    folder = workspace.models / "audio_encoders" / name
+    if not folder.is_dir():
+        make(folder, *arguments)
+    assert f"audio_encoders/{name}" in str(client.get("/object_info/AAI_LoadCAVT"))
+    return folder
+
+
+def find(stand_ins, checkpoint: str) -> dict:
+    """Load an encoder, hear, train one step."""
+    graph = graphs.train(stand_ins, name="published")
+    graph["12"]["inputs"]["checkpoint"] = checkpoint
+    return graph
+
+
+@pytest.mark.parametrize("layout", ["fused", "foley", "pe_audio_video", "pe_audio_frame"])
+def test_a_published_folder_hears_in_the_host(client, stand_ins, workspace, layout):
+    is_pe = layout.startswith("pe_")
+    if is_pe and not hasattr(transformers, "PeAudioModel"):
+        pytest.skip("this transformers has no PE")
+    published(workspace, client, f"twin-{layout}", published_twins.pe if is_pe else published_twins.clap, layout)
+    run = client.run(find(stand_ins, f"audio_encoders/twin-{layout}"))
+    assert run.status == "success", run.message
+    assert any("averaged over the sound" in text for text in run.texts) == (layout == "pe_audio_frame")
+
+
+def test_a_damaged_folder_says_what_is_wrong(client, stand_ins, workspace):
+    folder = published(workspace, client, "twin-cut", published_twins.clap, "larger")
+    path = folder / "pytorch_model.bin"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert_readable(client.run(find(stand_ins, "audio_encoders/twin-cut")), "pytorch_model.bin", "cut short")
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert_readable(client.run(find(stand_ins, "audio_encoders/twin-cut")), "a pointer of", "Download the file itself")
+
+
+def test_laions_training_file_names_the_folder(client, stand_ins, workspace):
+    names = ("module.audio_branch.norm.weight", "module.text_branch.pooler.dense.weight")
+    content = {"epoch": 1, "state_dict": {name: torch.zeros(2) for name in names}}
+    torch.save(content, workspace.models / "cavt_mae" / "630k-audioset-best.pt")
+    client.get("/object_info/AAI_LoadCAVT")
+    assert_readable(client.run(find(stand_ins, "630k-audioset-best.pt")), "laion/clap-htsat-unfused", "audio_encoders")
+
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory):
+    with torch.inference_mode():
+        return encoders.load_any(str(published_twins.clap(tmp_path_factory.mktemp("twin") / "clap")))
+
+
+class TestHostedTransformers:
+    def test_words_and_sounds_in_one_space(self, hosted):
+        with torch.inference_mode():
+            texts = hosted.texts()
+            words = texts.encode([f"dog {k}" for k in range(70)])
+            heard = hosted.encode(sounds.noise(1, 1, 48000), 48000)
+        assert words.shape == (70, texts.dim) and heard.shape == (1, texts.dim)
+        assert (texts.prompt, texts.name) == ("laion", "clap's own texts") and texts.scale == pytest.approx(
+            14.2857, abs=1e-3
+        )
+
+    def test_the_host_loads_and_unloads_it(self, hosted):
+        with torch.inference_mode():
+            before = hosted.texts().encode(["dog"])
+            assert any(loaded.model is hosted.patcher for loaded in mm.current_loaded_models)
+            mm.unload_all_models()
+            assert torch.equal(hosted.texts().encode(["dog"]), before)
+
+    def test_a_cancel_between_batches_of_words(self, hosted):
+        with torch.inference_mode():
+            texts = hosted.texts()
+            mm.interrupt_current_processing(True)
+            with pytest.raises(mm.InterruptProcessingException):
+                texts.encode(["dog"])
+            assert texts.encode(["dog"]).isfinite().all()
+
+    def test_without_a_tokenizer(self, tmp_path):
+        folder = published_twins.clap(tmp_path / "deaf", "foley")
+        (folder / "merges.txt").unlink()
+        with torch.inference_mode():
+            hosted = encoders.load_any(str(folder))
+            assert hosted.encode(sounds.noise(1, 1, 48000), 48000).isfinite().all()
+            with pytest.raises(CheckpointError, match="deaf has no tokenizer"):
+                hosted.texts()
+
+    def test_empty_weights(self, tmp_path):
+        folder = published_twins.clap(tmp_path / "empty", "larger")
+        published_twins.change_tensors(folder, lambda tensors: {n: torch.zeros_like(t) for n, t in tensors.items()})
+        with torch.inference_mode(), pytest.raises(CheckpointError, match="hears no difference"):
+            encoders.load_any(str(folder))
