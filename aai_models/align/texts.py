@@ -14,8 +14,6 @@ from ..errors import CheckpointError, TrainingError
 from .encoders import DISTINCT, TransformersEncoder
 from .self_test import require_two
 
-FEWEST_TOKENS = 200  # a byte-level vocabulary has 256 of single bytes alone
-
 # How a label becomes a sentence: raw (paper), as in LAION-CLAP, as in LanguageBind, and the mean of all.
 PROMPTS = {
     "label": ("{}",),
@@ -178,7 +176,8 @@ def _read_tokenizer(folder: Path, vocab_size: int):
             "The words of an encoder need the tokenizer that it was published with",
             "Copy the whole folder as it is published",
         ) from None
-    if not FEWEST_TOKENS < len(tokenizer) <= vocab_size:
+    # Without its vocabulary transformers makes a tokenizer of special tokens alone.
+    if not len(set(tokenizer.all_special_ids)) < len(tokenizer) <= vocab_size:
         raise CheckpointError(
             f"The tokenizer of {folder.name} knows {len(tokenizer)} pieces of words, its text model {vocab_size}",
             "Both belong together",

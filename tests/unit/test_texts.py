@@ -108,7 +108,7 @@ class TestOwnTexts:
         with pytest.raises(CheckpointError, match=r"published has no tokenizer.*It hears.*Fetch tokenizer\.json"):
             own_texts(encoder, folder)
 
-    @pytest.mark.parametrize("size", [50, 400])
+    @pytest.mark.parametrize("size", [4, 400])
     def test_a_tokenizer_of_another_model(self, tmp_path, size):
         folder = write_twin(tmp_path / "published", "foley")
         vocabulary = json.loads((folder / "vocab.json").read_text())
