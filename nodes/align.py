@@ -5,22 +5,21 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..aai_models.audio.decode import decode_audio
-from ..aai_models.audio.errors import AudioError
+from ..aai_models.audio.decode import decode_part
 from ..aai_models.audio.fbank import LEVEL, SHORT_CLIP
+from ..aai_models.audio.heard import require_heard
 from ..aai_models.audio.loudness import integrated
 from ..aai_models.audio.overview import draw_overview
 from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.audio.windows import LONG_CLIP
 from .host.base import folders
+from .host.base.messages import tell
 from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
 from .host.hear.encoders import HostedCAVT, HostedTransformers, load_any
 
 CATEGORY = "AAI/Align"
 MAX_DURATION = 600.0  # seconds that are ever held in memory
-SHORTEST = 0.025  # seconds; one analysis window of the encoder
-SILENCE_PEAK = 1e-5  # -100 dBFS
 
 
 class AAI_LoadAudio(io.ComfyNode):
@@ -55,6 +54,14 @@ class AAI_LoadAudio(io.ComfyNode):
                     tooltip="How much to load, in seconds; less if the recording ends before. "
                     "The encoder hears 10.24 seconds.",
                 ),
+                io.Int.Input(
+                    "stream",
+                    default=0,
+                    min=0,
+                    max=99,
+                    optional=True,
+                    tooltip="Which sound track of a video, from 1; 0 takes the first that is not silent.",
+                ),
             ],
             outputs=[
                 io.Audio.Output("sound", display_name="audio", tooltip="The sound at its own rate, all channels."),
@@ -75,9 +82,11 @@ class AAI_LoadAudio(io.ComfyNode):
         return folders.file_fingerprint(folders.input_path(audio))
 
     @classmethod
-    def execute(cls, audio, start, duration) -> io.NodeOutput:
-        waveform, sample_rate = decode_audio(folders.input_path(audio), start=start, duration=duration)
-        sound, sample_rate = as_waveform({"waveform": waveform.unsqueeze(0), "sample_rate": sample_rate})
+    def execute(cls, audio, start, duration, stream=0) -> io.NodeOutput:
+        part = decode_part(folders.input_path(audio), start=start, duration=duration, stream=stream)
+        sound, sample_rate = as_waveform({"waveform": part.waveform.unsqueeze(0), "sample_rate": part.sample_rate})
+        if part.notes():
+            tell(" ".join(part.notes()))
         loudness = float(integrated(sound, sample_rate)[0])
         return io.NodeOutput({"waveform": sound, "sample_rate": sample_rate}, loudness)
 
@@ -125,7 +134,10 @@ class AAI_LoadCAVT(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint) -> io.NodeOutput:
-        return io.NodeOutput(load_any(folders.encoder_path(checkpoint)))
+        encoder = load_any(folders.encoder_path(checkpoint))
+        if getattr(encoder, "note", ""):
+            tell(encoder.note)
+        return io.NodeOutput(encoder)
 
 
 class AAI_CAVTEncode(io.ComfyNode):
@@ -173,26 +185,10 @@ class AAI_CAVTEncode(io.ComfyNode):
     def execute(cls, cavt, audio, short_clip, long_clip, level="as_recorded") -> io.NodeOutput:
         encoder = expect(cavt, (HostedCAVT, HostedTransformers), "cavt", "Load CAVT-MAE")
         waveform, sample_rate = as_waveform(audio)
-        _require_sound(waveform, sample_rate)
+        require_heard(waveform, sample_rate, long_clip)
         lufs = tuple(integrated(waveform, sample_rate).tolist())
         vectors, norms = encoder.hear(waveform, sample_rate, short_clip=short_clip, long_clip=long_clip, level=level)
         return io.NodeOutput(AudioFeature(vectors, encoder.name, lufs, norms, encoder.centre))
-
-
-def _require_sound(waveform: torch.Tensor, sample_rate: int) -> None:
-    seconds = waveform.shape[-1] / sample_rate
-    if seconds < SHORTEST:
-        raise AudioError(
-            f"The sound lasts {1000 * seconds:.3g} ms",
-            f"The encoder needs at least {1000 * SHORTEST:.0f} ms",
-            "Choose a longer part of the recording",
-        )
-    if float(waveform.abs().amax()) < SILENCE_PEAK:
-        raise AudioError(
-            "The sound is silent",
-            "A word can only be made of something that can be heard",
-            "Choose another part of the recording with `start` and `duration`",
-        )
 
 
 NODES = [AAI_LoadAudio, AAI_AudioOverview, AAI_LoadCAVT, AAI_CAVTEncode]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..audio.decode import decode_audio
+from ..audio.heard import require_heard
 from ..errors import ExplainedError
 from . import cli
 from .cavt_mae import CAVTMAE
@@ -60,6 +61,7 @@ def command_build(options) -> None:
 def command_query(options) -> None:
     library = Library.open(options.folder, file_sha256(options.encoder), options.index)
     sound, sample_rate = decode_audio(options.sound, start=options.start, duration=10.24)
+    require_heard(sound[None], sample_rate, name=options.sound.name)
     feature = CAVTEncoder(_load_encoder(options.encoder)).encode(sound[None], sample_rate)[0]
     for match in library.query(feature, options.k, options.minimum):
         print(f"{match.similarity:.4f}  {match.path}")

@@ -334,21 +334,3 @@ def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, Tensor
                 f"Its neighbours ask for {shape}",
                 "The file is damaged or was converted wrongly: fetch or convert it again",
             )
-
-
-def self_test(encode_audio, device=None) -> None:
-    """Raise `CheckpointError` if two quite different spectrograms give the same feature, as unloaded weights do.
-
-    `encode_audio` maps (2, 1024, 128) to (2, D) unit vectors.
-    """
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(2, FRAMES, MEL_BINS, generator=generator)
-    noise[1] = noise[1] * 0.5 + torch.linspace(2.0, -2.0, MEL_BINS)
-    features = encode_audio(noise if device is None else noise.to(device)).float()
-    cosine = float((features[0] * features[1]).sum())
-    if not cosine <= 0.9999:  # also catches NaN
-        raise CheckpointError(
-            f"This encoder hears no difference between two unlike sounds (cosine {cosine:.6f})",
-            "A trained CAVT-MAE tells them apart",
-            "The weights are damaged: fetch or convert the file again",
-        )

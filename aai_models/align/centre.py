@@ -15,14 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..audio.decode import decode_audio
+from ..audio.decode import SUFFIXES, decode_audio
 from ..audio.errors import AudioError
+from ..audio.heard import require_heard
 from ..errors import CheckpointError
 from ..files import read_header, read_tensors, write_atomically
 
 HEADER = "aai.audio_centre"
 MIN_SOUNDS = 32
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a", ".aiff", ".aif")
 SECONDS = 10.24  # of each recording
 
 
@@ -64,15 +64,17 @@ def mean_feature(
     encode: Callable[[Tensor, int], Tensor],
     on_file: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Tensor, int]:
-    """(mean, count) of the unit features of the recordings under `folder`: (D,); files that are no sound are left out.
+    """(mean, count) of the unit features of the recordings under `folder`: (D,).
 
-    `encode` maps (1, C, T) and a rate (Hz) to (1, D). Raises `CheckpointError` for fewer than 32 sounds.
+    Files that are no sound, or silent, are left out. `encode` maps (1, C, T) and a rate (Hz) to (1, D). Raises
+    `CheckpointError` for fewer than 32 sounds.
     """
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
     features = []
     for number, path in enumerate(paths, start=1):
         try:
             sound, rate = decode_audio(path, duration=SECONDS)
+            require_heard(sound[None], rate)  # silence would draw the mean to itself
             features.append(encode(sound[None], rate)[0].float())
         except AudioError:
             pass

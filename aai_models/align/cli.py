@@ -10,7 +10,7 @@ import torch
 
 from ..devices import find_device
 from ..errors import DataError
-from .cavt_mae import CAVTMAE, self_test
+from .cavt_mae import CAVTMAE
 from .config import PRESETS, AlignConfig
 from .convert import read_state_dict
 from .data.media import FramePicker
@@ -22,6 +22,7 @@ from .judge.evaluate import Judged, read_list
 from .judge.judge import judge, own_texts, similarity_pictures
 from .judge.report import write_all
 from .momentum import TIED
+from .self_test import self_test
 from .texts import open_texts
 from .train.processes import World
 from .train.trainer import RunOptions, fingerprint, train
@@ -88,7 +89,7 @@ def open_model(path: Path | None, config: AlignConfig) -> CAVTMAE:
         return CAVTMAE.fresh(config.tower, config.seed)
     model = CAVTMAE.from_state_dict({name: tensor.float() for name, tensor in read_state_dict(path).items()})
     with torch.inference_mode():
-        self_test(model.encode_audio)
+        self_test(model.encode_audio, encode_image=model.encode_image if model.has_images else None)
     return model
 
 

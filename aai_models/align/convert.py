@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import read_header, read_tensors, write_atomically
-from .cavt_mae import AUDIO_ONLY, CAVTMAE, encoder_tensors, self_test
+from .cavt_mae import AUDIO_ONLY, CAVTMAE, encoder_tensors
+from .self_test import self_test
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 HASH_BLOCK = 2**22  # bytes
@@ -59,7 +60,7 @@ def convert(source: str | Path, target: str | Path, dtype: str = "fp16", audio_o
         tensors = {name: tensor for name, tensor in tensors.items() if AUDIO_ONLY.match(name)}
     model = CAVTMAE.from_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     with torch.inference_mode():
-        self_test(model.encode_audio)
+        self_test(model.encode_audio, encode_image=model.encode_image if model.has_images else None)
     metadata = {
         "source": source.name,
         "sha256": file_sha256(source),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,12 +13,12 @@ from torch import Tensor
 from ..audio.fbank import encoder_input, mean_of_windows, mono_sound
 from ..audio.resample import resample
 from ..audio.windows import cut_windows
-from ..errors import CheckpointError
 from .cavt_mae import CAVTMAE
+from .published_folders import load_folder
+from .self_test import require_two
 
+DISTINCT = 1e-4  # apart lie two features of weights that are not empty
 SECONDS = 10.0  # heard at most by the encoders of `transformers`
-# model_type of config.json -> class of `transformers`
-FAMILIES = {"clap": "ClapModel", "pe_audio": "PeAudioModel"}
 
 
 @runtime_checkable
@@ -49,41 +48,49 @@ class CAVTEncoder:
 
 
 class TransformersEncoder:
-    """CLAP or PE-AV from a folder that `save_pretrained` wrote. Build one with `from_folder`.
+    """CLAP or PE from a folder as it is published. Build one with `from_folder`.
 
     `model` may be moved by whoever owns it; inputs follow it.
     """
 
     has_images = False
 
-    def __init__(self, model, extractor, name: str):
-        self.model, self._extractor, self.name = model, extractor, name
+    def __init__(self, model, extractor, name: str, kind: str):
+        self.model, self._extractor, self.name, self.kind = model, extractor, name, kind
         self.sample_rate = int(extractor.sampling_rate)
-        self.dim = _feature_width(model.config)
+        self.dim = model.config.projection_dim if kind == "clap" else model.config.text_config.hidden_size
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> TransformersEncoder:
-        """Read config, weights and feature extractor. Never downloads. Raises `CheckpointError` with the reason."""
+    def from_folder(cls, folder: str | Path, tested: bool = True) -> TransformersEncoder:
+        """Read config, weights and feature extractor. Never downloads. Raises `CheckpointError` with the reason.
+
+        `tested`: whether it is also tried on two noises; otherwise the owner calls `self_test` when it is in its place.
+        """
         folder = Path(folder)
-        family = read_family(folder)
-        transformers = _import_transformers()
-        if not hasattr(transformers, FAMILIES[family]):
-            raise CheckpointError(
-                f"{folder.name} needs {FAMILIES[family]}, which transformers {transformers.__version__} does not have",
-                "A newer transformers knows it",
-                "Update ComfyUI's requirements, or choose another encoder",
-            )
-        try:
-            options = {"local_files_only": True}
-            extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **options)
-            model = getattr(transformers, FAMILIES[family]).from_pretrained(folder, use_safetensors=True, **options)
-        except Exception as error:
-            raise CheckpointError(
-                f"{folder.name} cannot be read as {FAMILIES[family]} ({type(error).__name__}: {str(error)[:200]})",
-                "The folder holds config.json, preprocessor_config.json and model.safetensors",
-                "Fetch the missing files from where the encoder is published",
-            ) from None
-        return cls(model.eval().requires_grad_(False), extractor, folder.name)
+        kind, model, extractor = load_folder(folder)
+        encoder = cls(model, extractor, folder.name, kind)
+        if tested:
+            encoder.self_test(encoder.encode)
+        return encoder
+
+    @property
+    def note(self) -> str:
+        """What a person should know of how it hears; empty for most."""
+        if self.kind == "pe_audio_frame":
+            return f"{self.name} hears each moment by itself; what it hears is averaged over the sound."
+        return ""
+
+    def self_test(self, encode) -> None:
+        """Raise `CheckpointError` if `encode`, which is as `AudioEncoder.encode`, tells two unlike sounds not apart.
+
+        `load_folder` found every tensor, so that only empty weights are left to be found: those give one and the same
+        feature, to the last digits.
+        """
+        generator = torch.Generator().manual_seed(0)
+        noises = torch.randn(2, 1, self.sample_rate, generator=generator).clamp(-3, 3) / 3
+        noises[1] = 0.3 * noises[1].diff(dim=-1, prepend=noises[1][..., :1])  # brighter
+        features = torch.cat([encode(noise[None], self.sample_rate) for noise in noises])
+        require_two(features, "hears", "sounds", apart=DISTINCT)
 
     @torch.inference_mode()
     def encode(
@@ -106,51 +113,21 @@ class TransformersEncoder:
 
     def _extract(self, sounds: list, short_clip: str) -> dict:
         options = {"sampling_rate": self.sample_rate, "return_tensors": "pt"}
-        if self.model.config.model_type == "clap":
-            options |= {"padding": "pad" if short_clip == "silence" else "repeatpad", "truncation": "rand_trunc"}
-            if self.model.config.audio_config.enable_fusion:
-                options["truncation"] = "fusion"
-        return dict(self._extractor(sounds, **options))
+        if self.kind != "clap":
+            return dict(self._extractor(sounds, **options))
+        options |= {"padding": "pad" if short_clip == "silence" else "repeatpad", "truncation": "rand_trunc"}
+        if not self.model.config.audio_config.enable_fusion:
+            return dict(self._extractor(sounds, **options))
+        # One sound a call: of several short ones the extractor marks one at random as long, and no value repeats.
+        options["truncation"] = "fusion"
+        apart = [self._extractor([sound], **options) for sound in sounds]
+        return {key: torch.cat([torch.as_tensor(inputs[key]) for inputs in apart]) for key in apart[0]}
 
     def _features(self, inputs: dict) -> Tensor:
-        if self.model.config.model_type == "clap":
-            features = self.model.get_audio_features(**inputs)
-        else:
-            features = self.model.get_audio_embeds(**inputs)
+        hear = self.model.get_audio_features if self.kind == "clap" else self.model.get_audio_embeds
+        features = hear(**inputs)
         features = getattr(features, "pooler_output", features)  # newer versions return an object
-        return F.normalize(features, dim=-1)
-
-
-def read_family(folder: Path) -> str:
-    """The model_type of a folder's config.json; raises `CheckpointError` unless it is a known one."""
-    try:
-        family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder.name} has no readable config.json ({type(error).__name__})",
-            "An encoder's folder holds config.json, preprocessor_config.json and model.safetensors",
-            "Copy the whole folder as it is published",
-        ) from None
-    if family not in FAMILIES:
-        raise CheckpointError(
-            f"{folder.name} is a {family!r} model",
-            f"Known audio encoders are {', '.join(FAMILIES)}",
-            "Choose another folder",
-        )
-    return family
-
-
-def _import_transformers():
-    try:
-        import transformers
-    except ImportError as error:
-        raise CheckpointError(
-            f"transformers cannot be imported ({error})",
-            "ComfyUI brings it, and encoders other than CAVT-MAE need it",
-            "Install ComfyUI's requirements again",
-        ) from None
-    return transformers
-
-
-def _feature_width(config) -> int:
-    return config.projection_dim if config.model_type == "clap" else config.text_config.hidden_size
+        features = F.normalize(features, dim=-1)
+        if self.kind == "pe_audio_frame":  # (B, frames, D)
+            features = F.normalize(features.mean(dim=1), dim=-1)
+        return features

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CheckpointError, TrainingError
-from .encoders import TransformersEncoder
+from .encoders import DISTINCT, TransformersEncoder
+from .self_test import require_two
 
 # How a label becomes a sentence: raw (paper), as in LAION-CLAP, as in LanguageBind, and the mean of all.
 PROMPTS = {
@@ -34,12 +35,18 @@ class TextEncoder(Protocol):
         ...
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a whole vocabulary: tokenizer.json, or vocab.json and merges.txt."""
+    names = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    return any(all((folder / name).is_file() for name in together) for together in names)
+
+
 def require_tokenizer(folder: Path) -> None:
     """Raise `CheckpointError` without a vocabulary: transformers would quietly make a tokenizer that knows no word."""
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    if not has_tokenizer(folder):
         raise CheckpointError(
             f"{folder} has no tokenizer",
-            "Words need the tokenizer (tokenizer.json or vocab.json) that the encoder was published with",
+            "Words need the tokenizer that the encoder was published with: tokenizer.json, or vocab.json and merges.txt",
             "Copy the whole folder as it is published",
         )
 
@@ -99,31 +106,85 @@ class CLIPTexts:
         return F.normalize(torch.cat(features), dim=-1).clone()
 
 
-class ClapTexts:
-    """The text side of a CLAP that `encoders.TransformersEncoder` read from a folder, with the tokenizer beside it."""
+class OwnTexts:
+    """The text side of a CLAP or PE that `encoders.TransformersEncoder` read, with the tokenizer beside it.
+
+    Its vectors live where the encoder's sounds live. `prompt`, a key of `PROMPTS`, is how its authors ask.
+    """
 
     def __init__(self, encoder: TransformersEncoder, folder: Path):
-        from transformers import AutoTokenizer
-
-        require_tokenizer(folder)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            if tokenizer is None:
-                raise ValueError("transformers knows no tokenizer for it")
-        except Exception as error:
-            raise CheckpointError(
-                f"{folder}'s tokenizer cannot be read ({type(error).__name__}: {str(error)[:200]})",
-                "CLAP's words need the tokenizer that it was published with",
-                "Copy the whole folder as it is published",
-            ) from None
-        self._tokenizer, self._model = tokenizer, encoder.model
+        self._tokenizer = _read_tokenizer(Path(folder), encoder.model.config.text_config.vocab_size)
+        self._model, self._is_clap = encoder.model, encoder.kind == "clap"
+        self.prompt = "laion" if self._is_clap else "label"
         self.dim, self.name = encoder.dim, f"{encoder.name}'s own texts"
+
+    @property
+    def scale(self) -> float:
+        """What cosines to a sound are multiplied by before a softmax, as trained."""
+        if self._is_clap:
+            return float(self._model.logit_scale_a.detach().float().exp())
+        learnt = float(self._model.text_audio_logit_scale.detach().float())
+        return learnt if learnt > 1 else 20.0  # a twin of the published code does not say whether it is a logarithm
 
     @torch.inference_mode()
     def encode(self, texts: list[str]) -> Tensor:
+        features = [self._features(texts[first : first + 64]) for first in range(0, len(texts), 64)]
+        return F.normalize(torch.cat(features).float(), dim=-1).cpu().clone()
+
+    def _features(self, texts: list[str]) -> Tensor:
         inputs = self._tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
-        features = self._model.get_text_features(**inputs.to(self._model.device))
-        return F.normalize(getattr(features, "pooler_output", features).float(), dim=-1).cpu().clone()
+        device = next(self._model.parameters()).device
+        inputs = {key: inputs[key].to(device) for key in ("input_ids", "attention_mask")}
+        if self._is_clap:
+            features = self._model.get_text_features(**inputs)
+            return getattr(features, "pooler_output", features)
+        # PE's text head was trained on the last layer's own output, before any norm. No version of transformers has a
+        # getter that gives it: they raise, or take the state after the norm.
+        states: list[Tensor] = []
+        hook = self._model.text_model.layers[-1].register_forward_hook(
+            lambda module, given, output: states.append(output[0] if isinstance(output, tuple) else output)
+        )
+        try:
+            self._model.text_model(**inputs)
+        finally:
+            hook.remove()
+        return self._model.text_audio_head(states[-1][:, 0])
+
+
+def own_texts(encoder: TransformersEncoder, folder: Path) -> OwnTexts:
+    """The encoder's own text side, tried on two words. Raises `CheckpointError` where it has no tokenizer or knows no word."""
+    folder = Path(folder)
+    if not has_tokenizer(folder):
+        raise CheckpointError(
+            f"{folder.name} has no tokenizer",
+            "It hears, but what it hears can be named only by the words that it was trained with",
+            "Fetch tokenizer.json, or vocab.json and merges.txt, from where it is published",
+        )
+    texts = OwnTexts(encoder, folder)
+    require_two(texts.encode(["dog", "rain"]), "reads", "words", apart=DISTINCT)
+    return texts
+
+
+def _read_tokenizer(folder: Path, vocab_size: int):
+    from transformers import AutoTokenizer
+
+    require_tokenizer(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder}'s tokenizer cannot be read ({type(error).__name__}: {str(error)[:200]})",
+            "The words of an encoder need the tokenizer that it was published with",
+            "Copy the whole folder as it is published",
+        ) from None
+    # Without its vocabulary transformers makes a tokenizer of special tokens alone.
+    if not len(set(tokenizer.all_special_ids)) < len(tokenizer) <= vocab_size:
+        raise CheckpointError(
+            f"The tokenizer of {folder.name} knows {len(tokenizer)} pieces of words, its text model {vocab_size}",
+            "Both belong together",
+            "Fetch tokenizer.json, or vocab.json and merges.txt, again from where the encoder is published",
+        )
+    return tokenizer
 
 
 def open_texts(source: str, dim: int) -> TextEncoder:

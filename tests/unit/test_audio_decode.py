@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from aai_pack.aai_models.audio import decode
+from aai_pack.aai_models.audio import placed
 from aai_pack.aai_models.audio.decode import decode_audio, probe
 from aai_pack.aai_models.audio.errors import AudioError
 from aai_pack.aai_models.audio.loudness import integrated
@@ -208,7 +208,7 @@ def test_unusual_rates(tmp_path, rate):
 @pytest.mark.parametrize(("channels", "wanted"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_a_frame_of_another_kind_becomes_like_the_first(channels, wanted):
     frame = sounds.tone(0.5, 24000, 700.0).repeat(channels, 1).numpy()
-    alike = torch.from_numpy(decode._alike(frame, 24000, wanted, 48000))
+    alike = torch.from_numpy(placed.alike(frame, 24000, wanted, 48000))
     assert alike.shape == (wanted, 24000)
     assert (alike - sounds.tone(0.5, 48000, 700.0))[:, 100:-100].abs().max() < 1e-2
 

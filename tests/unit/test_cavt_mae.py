@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig, self_test, sincos_position_embedding
+from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig, sincos_position_embedding
+from aai_pack.aai_models.align.self_test import self_test
 from aai_pack.aai_models.errors import CheckpointError
 from aai_pack.devtools.stand_in import WeightMaker, cavt_tensors
 
@@ -149,3 +150,19 @@ class TestLoader:
             model.patch_embed_a.proj.weight.zero_()
         with pytest.raises(CheckpointError, match="hears no difference"):
             self_test(model.encode_audio)
+
+    @pytest.mark.parametrize("value", [0.0, 0.02, float("nan")])
+    def test_self_test_finds_weights_that_are_all_alike(self, value):
+        tensors = {name: torch.full_like(tensor, value) for name, tensor in tiny().items()}
+        model = CAVTMAE.from_state_dict(tensors)
+        with pytest.raises(CheckpointError, match="hears no difference"):
+            self_test(model.encode_audio)
+
+    def test_self_test_finds_a_tower_that_sees_nothing(self):
+        model = CAVTMAE.from_state_dict(tiny())
+        self_test(model.encode_audio, encode_image=model.encode_image)
+        with torch.no_grad():
+            model.patch_embed_v.proj.weight.zero_()
+        self_test(model.encode_audio)
+        with pytest.raises(CheckpointError, match="sees no difference between two unlike pictures"):
+            self_test(model.encode_audio, encode_image=model.encode_image)

@@ -35,6 +35,7 @@ from aai_pack.aai_models.align.metrics import accuracy, linear_probe, ranks, ret
 from aai_pack.aai_models.align.texts import HashedWords
 from aai_pack.aai_models.align.train.trainer import RunOptions, train
 from aai_pack.aai_models.errors import CheckpointError, DataError
+from aai_pack.tests import published_twins
 from aai_pack.tests.unit.align_sets import make_set, memory_source, small_config, small_model
 from aai_pack.tests.unit.test_encoders import save_clap
 from hypothesis import given, settings
@@ -177,6 +178,9 @@ class TestTables:
         assert evaluation.retrieval == [] and evaluation.classification == [] and 0 <= evaluation.probe <= 100
         assert judge.similarity_pictures(features, None) == {}
         assert "linear probe" in text_tables(evaluation)
+        assert judge.own_texts(judged, tmp_path / "clap", "hash").encode(["dog"]).shape == (1, 24)
+        for name in published_twins.TOKENIZER:
+            (tmp_path / "clap" / name).unlink()
         with pytest.raises(CheckpointError, match="no tokenizer"):
             judge.own_texts(judged, tmp_path / "clap", "hash")
         words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"adefghikmnoprstu"]

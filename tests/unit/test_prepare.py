@@ -82,7 +82,8 @@ def clip_folder(tmp_path_factory):
 
 def words_alone(folder, clip_folder):
     """A folder with a vocabulary and no model."""
-    (folder / "vocab.json").write_text((clip_folder / "vocab.json").read_text())
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).write_text((clip_folder / name).read_text())
     return folder
 
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from ..data.shards import ShardSet
 from ..encoders import CAVTEncoder
-from ..texts import ClapTexts, TextEncoder, class_texts, open_texts
+from ..texts import TextEncoder, class_texts, has_tokenizer, open_texts
+from ..texts import own_texts as open_own_texts
 from .evaluate import Judged, SetFeatures, class_similarities, encode_set, probe, table_1, table_2
 from .published import recognise
 from .report import Evaluation, similarity_picture
@@ -56,10 +57,10 @@ def judge(
 
 
 def own_texts(judged: Judged, path: Path, texts: str) -> TextEncoder | None:
-    """The words in an encoder's space: `texts` for a CAVT-MAE, its own for a CLAP, none for others."""
+    """The words in an encoder's space: `texts` for a CAVT-MAE, its own for the others, none for a PE without tokenizer."""
     if isinstance(judged.encoder, CAVTEncoder):
         return open_texts(texts, judged.encoder.dim)
-    return ClapTexts(judged.encoder, path) if judged.encoder.model.config.model_type == "clap" else None
+    return open_own_texts(judged.encoder, path) if judged.encoder.kind == "clap" or has_tokenizer(path) else None
 
 
 def similarity_pictures(features: SetFeatures, texts: TextEncoder | None) -> dict[str, Image.Image]:

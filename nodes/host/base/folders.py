@@ -10,13 +10,12 @@ from pathlib import Path
 import folder_paths
 
 from ....aai_models.align.library import INDEX_NAME, find_pictures
+from ....aai_models.audio.decode import SUFFIXES
 from ....aai_models.errors import CheckpointError, LibraryError, TokenError
 
 CAVT_FOLDER, ENCODERS_FOLDER = "cavt_mae", "audio_encoders"
-AUDIO_SUFFIXES = (
-    *(".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".m4a", ".aac", ".wma", ".ac3"),
-    *(".mp4", ".webm", ".mkv", ".mov"),
-)
+# Which the host counts among sounds, though they hold none: notes, and lists of other files.
+NO_SOUND = (".mid", ".midi", ".kar", ".rmi", ".m3u", ".m3u8", ".pls", ".swf")
 HASH_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file the ends, the size and the time tell changes
 NAME = re.compile(r"^\w[\w.+-]{0,79}$", re.ASCII)
 RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -66,10 +65,22 @@ def encoder_path(name: str) -> str:
 
 
 def audio_files() -> list[str]:
-    """Sound and video files of the input folder, sorted."""
+    """Sound and video files of the input folder, sorted: those that the host's own loader lists, and other kinds."""
     folder = folder_paths.get_input_directory()
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    return sorted(name for name in names if name.lower().endswith(AUDIO_SUFFIXES))
+    return sorted(sounds_among(names))
+
+
+def sounds_among(names: list[str]) -> list[str]:
+    """The names of sounds, and of videos with their sound."""
+    listed = set(folder_paths.filter_files_content_types(names, ["audio", "video"]))
+    return [
+        name
+        for name in names
+        if (name in listed or name.lower().endswith(SUFFIXES))
+        and not name.lower().endswith(NO_SOUND)
+        and not name.startswith("._")  # what macOS leaves beside a file
+    ]
 
 
 def input_problem(name: str | None) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -12,15 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors, self_test
+from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors
 from ....aai_models.align.centre import read_centre
 from ....aai_models.align.encoders import TransformersEncoder
+from ....aai_models.align.foreign_files import explain_file
+from ....aai_models.align.self_test import self_test
+from ....aai_models.align.texts import OwnTexts, own_texts
+from ....aai_models.audio.errors import AudioError
 from ....aai_models.audio.fbank import encoder_input, mean_of_windows
 from ....aai_models.errors import CheckpointError
 from ..base.model_files import read_tensors
 
 # Weights that are streamed where the host can; absent before that came.
 Streamed = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+WORDS = 64  # texts in one pass
 BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
 
 
@@ -66,7 +73,7 @@ class HostedCAVT:
         for batch in fbank.split(BATCH):
             features.append(self._run(self.model.pool_audio, batch, self.model.config.audio_tokens))
             progress.update(batch.shape[0])
-        return torch.cat(features)
+        return _finite(torch.cat(features))
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32, CPU."""
@@ -77,6 +84,18 @@ class HostedCAVT:
         activations = batch.shape[0] * tokens * self.model.config.mlp_dim * 4
         mm.load_models_gpu([self.patcher], memory_required=6 * activations)
         return encode(batch.to(self.patcher.load_device, torch.float32)).cpu()
+
+
+def _finite(features: Tensor) -> Tensor:
+    """Features (B, D) as they are; raises `AudioError` where one is no number, which would end in the word."""
+    wrong = (~features.isfinite()).any(dim=-1).nonzero().flatten().tolist()
+    if wrong:
+        raise AudioError(
+            f"What the encoder hears in part {wrong[0] + 1} of {features.shape[0]} is not a number",
+            "Every value of a feature is finite",
+            "Look at the sound; if it is an ordinary one, start ComfyUI with --fp32-text-enc or fetch the encoder again",
+        )
+    return features
 
 
 class _Holder(torch.nn.Module):
@@ -101,9 +120,23 @@ class HostedTransformers:
             offload_device=mm.text_encoder_offload_device(),
         )
 
+    @property
+    def note(self) -> str:
+        """What a person should know of how it hears; empty for most."""
+        return self.encoder.note
+
     def get_ram_usage(self) -> int:
         """Bytes of the weights, for the host's cache."""
         return mm.module_size(self.encoder.model)
+
+    def texts(self) -> HostedTexts:
+        """Its own text side. Raises `CheckpointError` where its folder has no tokenizer."""
+        self._load()
+        return HostedTexts(own_texts(self.encoder, Path(self.path)), self._load)
+
+    def _load(self) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        mm.load_models_gpu([self.patcher], force_full_load=True)
 
     def hear(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple[Tensor, tuple[float, ...]]:
         """`encode`, and no norms: these models give unit vectors."""
@@ -111,27 +144,49 @@ class HostedTransformers:
 
     def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
         """Sounds (B, C, T) -> unit vectors (B, D). Shows progress, can be cancelled between sounds."""
-        mm.load_models_gpu([self.patcher], force_full_load=True)
+        self._load()
         progress = comfy.utils.ProgressBar(waveform.shape[0])
         features = []
         for sound in waveform.split(1):
             mm.throw_exception_if_processing_interrupted()
             features.append(self.encoder.encode(sound, sample_rate, **policies))
             progress.update(1)
-        return torch.cat(features)
+        return _finite(torch.cat(features))
+
+
+class HostedTexts:
+    """The text side of a `HostedTransformers`: the same weights, loaded by the host when words are read."""
+
+    def __init__(self, texts: OwnTexts, load: Callable[[], None]):
+        self._texts, self._load_model = texts, load
+        self.dim, self.name, self.prompt, self.scale = texts.dim, texts.name, texts.prompt, texts.scale
+
+    def encode(self, texts: list[str]) -> Tensor:
+        """N texts -> unit vectors (N, D), float32, CPU. Shows progress, can be cancelled between batches."""
+        progress, features = comfy.utils.ProgressBar(len(texts)), []
+        for first in range(0, len(texts), WORDS):
+            self._load_model()
+            features.append(self._texts.encode(texts[first : first + WORDS]))
+            progress.update(len(texts[first : first + WORDS]))
+        return _finite(torch.cat(features))
 
 
 def load_any(path: str) -> HostedCAVT | HostedTransformers:
-    """Load a CAVT-MAE file, or a folder with an encoder of `transformers`."""
+    """Load a CAVT-MAE file, or a folder with an encoder of `transformers`. Raises `CheckpointError`."""
     if os.path.isdir(path):
-        return HostedTransformers(TransformersEncoder.from_folder(path), path)
-    return load(path)
+        hosted = HostedTransformers(TransformersEncoder.from_folder(path, tested=False), path)
+        hosted.encoder.self_test(hosted.encode)
+        return hosted
+    try:
+        return load(path)
+    except CheckpointError as error:
+        raise explain_file(path) or error from None
 
 
 def load(path: str) -> HostedCAVT:
     """Read a CAVT-MAE file and hand it to the host. Raises `CheckpointError` for anything else."""
     hosted = _hosted(path, Streamed)
-    self_test(hosted.encode_audio)
+    self_test(hosted.encode_audio, encode_image=hosted.encode_image if hosted.has_images else None)
     return hosted
 
 

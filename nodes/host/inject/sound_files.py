@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ....aai_models.adapt.token import AudioToken
-from ....aai_models.audio.decode import decode_audio
+from ....aai_models.audio.decode import decode_part
+from ....aai_models.audio.heard import require_heard
 from ....aai_models.audio.waveform import as_waveform
 from ....aai_models.errors import EditError, LibraryError
 from ....aai_models.inject.batch import natural_key
 from ..adapt.bridge import word_from_sound
 from ..base import folders
 from ..base.digest import identify
+from ..base.messages import tell
 
 SECONDS = 10.24  # of a recording that are heard
 
@@ -30,9 +32,15 @@ class SoundFile:
     heard_by: str = ""  # a hash of the encoder
 
     def word(self) -> AudioToken:
-        """Hear the recording; raises `AudioError` for files that are no sound, `TokenError` for encoders that do not fit."""
-        waveform, sample_rate = decode_audio(self.path, duration=SECONDS)
-        sound, sample_rate = as_waveform({"waveform": waveform.unsqueeze(0), "sample_rate": sample_rate})
+        """Hear the recording.
+
+        Raises `AudioError` for files that are no sound or silent, `TokenError` for encoders that do not fit.
+        """
+        part = decode_part(self.path, duration=SECONDS)
+        sound, sample_rate = as_waveform({"waveform": part.waveform.unsqueeze(0), "sample_rate": part.sample_rate})
+        require_heard(sound, sample_rate, name=self.path.name)
+        if part.damaged or part.missing:
+            tell(f"{self.path.name}: {part.notes()[0]}")
         feature = self.encoder.encode(sound, sample_rate, short_clip="tile", long_clip="first")[0]
         return word_from_sound(self.clip, feature, 1.0, self.vocabulary, centre=self.encoder.centre)[0]
 
@@ -73,5 +81,6 @@ def sounds_fingerprint(folder: str | None) -> str:
 
 def _recordings(path: Path) -> list[Path]:
     """Sounds of a folder in natural order, without hidden files (`._*` of macOS are no sounds)."""
-    found = (p for p in path.iterdir() if p.name.lower().endswith(folders.AUDIO_SUFFIXES) and p.is_file())
-    return sorted((p for p in found if not p.name.startswith(".")), key=natural_key)
+    names = folders.sounds_among([entry.name for entry in path.iterdir()])
+    found = (path / name for name in names if not name.startswith(".") and (path / name).is_file())
+    return sorted(found, key=natural_key)

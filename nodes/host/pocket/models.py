@@ -16,7 +16,8 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ....aai_models.align.cavt_mae import CAVTMAE, self_test
+from ....aai_models.align.cavt_mae import CAVTMAE
+from ....aai_models.align.self_test import self_test
 from ....aai_models.errors import PocketError
 from ....aai_models.shapes import first_difference, shapes_of
 from ....pocket.models import autoencoder, hearing, text, unet, vocabulary, weights
@@ -151,7 +152,7 @@ def _encoder(tensors: dict[str, Tensor]) -> HostedCAVT:
     settings = {"operations": comfy.ops.manual_cast, "dtype": torch.float32}
     model = CAVTMAE.from_state_dict(hearing.as_used(tensors), device=mm.text_encoder_offload_device(), **settings)
     hosted = HostedCAVT(model, "pocket", str(weights.PATH), Patcher)
-    self_test(hosted.encode_audio)
+    self_test(hosted.encode_audio, encode_image=hosted.encode_image if hosted.has_images else None)
     return hosted
 
 
