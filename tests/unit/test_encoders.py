@@ -26,8 +26,14 @@ def save_clap(folder) -> None:
         "vocab_size": 50,
     }
     audio = {
-        **{"depths": [1, 1], "num_attention_heads": [2, 2], "patch_embeds_hidden_size": 16, "hidden_size": 32},
-        **{"num_hidden_layers": 2, "spec_size": 256, "num_mel_bins": 64, "enable_fusion": False},
+        "depths": [1, 1],
+        "num_attention_heads": [2, 2],
+        "patch_embeds_hidden_size": 16,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "spec_size": 256,
+        "num_mel_bins": 64,
+        "enable_fusion": False,
     }
     torch.manual_seed(0)
     ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=24)).save_pretrained(folder)
