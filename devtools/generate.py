@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import blueprints, schema, workflows
+from . import schema, workflows
 from .client import Client
 from .hosts import ensure_host
 from .report import DevError
@@ -22,7 +22,6 @@ def main() -> int:
             object_info = Client(server.url).get("/object_info")
         schema.write_snapshot(object_info)
         workflows.write_editor_copies(object_info)
-        blueprints.write_all(object_info)
     except DevError as error:
         print(f"dev.py generate: {error}", file=sys.stderr)
         return 1
