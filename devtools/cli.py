@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
-    add("generate", "write the editor's copies of the example workflows, and the schema snapshot")
+    add("generate", "write the editor's copies of the examples, the schema snapshot, help pages for other languages")
     bench = add("bench", "run the benchmarks, peers beside us")
     bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
     add_device(bench)
