@@ -57,10 +57,13 @@ def _with_browser(options) -> list[str]:
     """See that the tests of the editor have their browser, and say so where they have none; pytest's arguments."""
     if options.host != DEFAULT_VERSION:
         return []
-    if ensure_browser() is None:
-        if options.browser:
+    try:
+        if ensure_browser() is None:
             raise DevError(NO_BROWSER)
-        say(NO_BROWSER)
+    except DevError as error:
+        if options.browser:
+            raise
+        say(str(error))
     return ["--aai-browser"] if options.browser else []
 
 
