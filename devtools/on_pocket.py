@@ -11,7 +11,7 @@ from .report import DevError
 
 SIDE, STEPS, CFG = 128, 20, 5.0
 SOUND, REFERENCE, LEARNING = "sound_", "reference_", "learning_"  # how files begin that show what went in, and how
-LEARNS = {"12_pocket_new_thing": 25}  # examples whose word is drawn every so many steps
+LEARNS = 25  # where the pocket world learns a new thing, its word is drawn every so many steps
 TRAINING = {"steps": 150, "learning_rate": 0.02, "batch_size": 4, "resolution": SIDE}
 # A thing's word begins where its sound is; a saved word shall take other sounds without a CLIP.
 BRIDGED = {"start": "zero", "bridge": "auto"}
@@ -19,17 +19,9 @@ GENTLY = {"learning_rate": 0.005}  # a style begins at a word, which a faster ra
 EDIT = {"cross_end": 0.2, "self_end": 0.1}  # in so small a picture a new thing needs room early
 PLACES = ("beach", "meadow", "snow", "city", "desert", "forest")
 COLOURS = ("red", "blue", "yellow", "green", "purple")
-# What sounds in an example, and how its reference pictures are drawn; a style is learned from several things.
-SOUNDING, DRAWN = "rooster", "photo"
-EXAMPLES = {
-    "7_sound_in_a_scene": ("fire", "photo"),
-    "8_breathing_with_the_sound": ("fire", "photo"),
-    "9_photo_in_the_style_of_a_sound": ("bell", "mosaic"),
-    "10_stylise_a_folder": ("bell", "mosaic"),
-    "13_from_soft_to_loud": ("fire", "photo"),
-}
-SEEDS = {"7_sound_in_a_scene": 6}  # of the noise; in one of ten, docs/pocket.md says, an edit shows no thing
+SEED = 6  # of an edit's noise; in one of ten, docs/pocket.md says, an edit shows no thing
 THINGS = ("rooster", "dog", "cat", "fire", "bell", "train", "bird", "clock", "drum", "rain")  # in a folder of pictures
+DRAWN = "photo"  # how reference pictures are drawn that show a thing and no style
 STYLED = ("cat", "train", "bird")  # things on the references of a style
 PHOTO = "nothing"  # on the photo of a forest
 # Words that the pocket world does not know, in its own.
@@ -44,45 +36,64 @@ WORDS = {
 }
 
 
-def on_pocket(name: str, prompt: dict) -> dict:
+def on_pocket(prompt: dict) -> dict:
     """The same graph with the pocket models in place of a checkpoint and an encoder, its sounds and scenes in place of
     files."""
     prompt = copy.deepcopy(prompt)
-    thing, style = EXAMPLES.get(name, (SOUNDING, DRAWN))
-    encoders = [key for key, node in prompt.items() if node["class_type"] == "AAI_LoadCAVT"]
-    models = [key for key, node in prompt.items() if node["class_type"] == "CheckpointLoaderSimple"]
+    every = LEARNS if _of_class(prompt, "AAI_PocketModels") else 0
+    thing, style = _sounding(prompt)
+    encoders, models = _of_class(prompt, "AAI_LoadCAVT"), _of_class(prompt, "CheckpointLoaderSimple")
     models = models or encoders[:1]
     for key in models:
         prompt[key] = {"class_type": "AAI_PocketModels", "inputs": {}}
+    _draw_pictures(prompt, thing, style)
+    bridged = style == DRAWN and not _of_class(prompt, "AAI_SaveAudioToken")
+    edits = style == DRAWN and bool(_of_class(prompt, "AAI_P2PAttentionInject"))
+    for node in prompt.values():
+        if node["class_type"] == "AAI_LoadAudio":
+            inputs = {"thing": thing, "loudness": 0.7, "seed": 1, "seconds": 2.56}
+            node.update({"class_type": "AAI_PocketSound", "inputs": inputs})
+        _resize(node)
+        if node["class_type"] == "AAI_TrainAudioToken":
+            node["inputs"].update(GENTLY if style != DRAWN else BRIDGED if bridged else {})
+        elif node["class_type"] == "AAI_P2PAttentionInject" and edits:
+            node["inputs"].update(EDIT)
+        elif node["class_type"] == "KSampler" and edits:
+            node["inputs"]["seed"] = SEED
+    _tell_edits(prompt)
+    for key in encoders:
+        if key not in models:
+            del prompt[key]
+    rewired = {key: _rewired(node, encoders, models) for key, node in prompt.items()}
+    return rewired | _shown(rewired) | _watched(rewired, every)
+
+
+def _of_class(prompt: dict, class_type: str) -> list[str]:
+    return [key for key, node in prompt.items() if node["class_type"] == class_type]
+
+
+def _sounding(prompt: dict) -> tuple[str, str]:
+    """What sounds in a graph, and how its reference pictures are drawn: a style if a word learns one, else a thing; what
+    is put into a scene, softly or loudly, is a fire."""
+    trained = [prompt[key]["inputs"]["prompt"] for key in _of_class(prompt, "AAI_TrainAudioToken")]
+    if any("style" in text for text in trained):
+        return "bell", "mosaic"
+    if _of_class(prompt, "AAI_P2PAttentionInject") or _of_class(prompt, "AAI_LoudnessScale"):
+        return "fire", DRAWN
+    return "rooster", DRAWN
+
+
+def _draw_pictures(prompt: dict, thing: str, style: str) -> None:
+    """Scenes in place of picture files: references show the thing, or several in the style; another picture is a photo."""
     referenced = {
         value[0]
         for node in prompt.values()
         for slot, value in node["inputs"].items()
         if slot.startswith("references") and isinstance(value, list)
     }
-    bridged = style == DRAWN and all(node["class_type"] != "AAI_SaveAudioToken" for node in prompt.values())
-    number = 0
-    for key, node in prompt.items():
-        if node["class_type"] == "LoadImage":
-            shown = STYLED[number % len(STYLED)] if style != DRAWN else thing
-            node.update(_scene(shown, style, number) if key in referenced else _scene(PHOTO, "photo", 5))
-            number += 1
-        elif node["class_type"] == "AAI_LoadAudio":
-            inputs = {"thing": thing, "loudness": 0.7, "seed": 1, "seconds": 2.56}
-            node.update({"class_type": "AAI_PocketSound", "inputs": inputs})
-        _resize(node)
-        if node["class_type"] == "AAI_TrainAudioToken":
-            node["inputs"].update(GENTLY if style != DRAWN else BRIDGED if bridged else {})
-        elif node["class_type"] == "AAI_P2PAttentionInject" and style == DRAWN:
-            node["inputs"].update(EDIT)
-        if node["class_type"] == "KSampler" and name in SEEDS:
-            node["inputs"]["seed"] = SEEDS[name]
-    _tell_edits(prompt)
-    for key in encoders:
-        if key not in models:
-            del prompt[key]
-    rewired = {key: _rewired(node, encoders, models) for key, node in prompt.items()}
-    return rewired | _shown(rewired) | _watched(rewired, LEARNS.get(name, 0))
+    for number, key in enumerate(_of_class(prompt, "LoadImage")):
+        shown = STYLED[number % len(STYLED)] if style != DRAWN else thing
+        prompt[key].update(_scene(shown, style, number) if key in referenced else _scene(PHOTO, "photo", 5))
 
 
 def _tell_edits(prompt: dict) -> None:
@@ -107,7 +118,7 @@ def in_a_place(thing: str, told: str, prompt: dict) -> dict:
 
 def _watched(prompt: dict, every: int) -> dict:
     """Nodes that save how a word is learned, drawn `every` so many steps (0: none)."""
-    trainings = [key for key, node in prompt.items() if node["class_type"] == "AAI_TrainAudioToken"] if every else []
+    trainings = _of_class(prompt, "AAI_TrainAudioToken") if every else []
     for key in trainings:
         prompt[key]["inputs"]["preview_every"] = every
     return {

@@ -15,11 +15,23 @@ from aai_pack.devtools.stand_in import WeightMaker, taesd_tensors
 # On a GPU the real sizes and the type that the host takes there; on a processor what it can train in seconds.
 CHANNELS, WEIGHTS = (128, torch.float32) if device.current() == "cpu" else (320, torch.float16)
 UNET = {
-    **{"image_size": 32, "use_spatial_transformer": True, "legacy": False, "in_channels": 4, "out_channels": 4},
-    **{"model_channels": CHANNELS, "num_res_blocks": [2, 2, 2, 2], "channel_mult": [1, 2, 4, 4], "num_heads": 8},
-    **{"transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_output": [1] * 9 + [0] * 3},
-    **{"transformer_depth_middle": 1, "context_dim": 768, "use_linear_in_transformer": False},
-    **{"use_temporal_resblock": False, "use_temporal_attention": False, "adm_in_channels": None},
+    "image_size": 32,
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": CHANNELS,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "num_heads": 8,
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1] * 9 + [0] * 3,
+    "transformer_depth_middle": 1,
+    "context_dim": 768,
+    "use_linear_in_transformer": False,
+    "use_temporal_resblock": False,
+    "use_temporal_attention": False,
+    "adm_in_channels": None,
 }
 
 
@@ -70,7 +82,9 @@ def as_diffusers(model, clip):
         down_block_types=[_block("Down", found) for found in attends],
         mid_block_type="UNetMidBlock2D" if shape["transformer_depth_middle"] < 0 else "UNetMidBlock2DCrossAttn",
         up_block_types=[_block("Up", found) for found in reversed(attends)],
-        **{"layers_per_block": each[0], "cross_attention_dim": 768, "attention_head_dim": shape["num_heads"]},
+        layers_per_block=each[0],
+        cross_attention_dim=768,
+        attention_head_dim=shape["num_heads"],
     )
     ours = model.model.diffusion_model.state_dict()
     names = {theirs: mine for theirs, mine in comfy.utils.unet_to_diffusers(shape).items() if mine in ours}
@@ -79,8 +93,14 @@ def as_diffusers(model, clip):
     layers = {name.split("layers.")[1].split(".")[0] for name in mine if "layers." in name}
     inner = next(len(tensor) for name, tensor in mine.items() if name.endswith("layers.0.mlp.fc1.weight"))
     config = CLIPTextConfig(
-        **{"vocab_size": 49408, "hidden_size": 768, "intermediate_size": inner, "num_hidden_layers": len(layers)},
-        **{"num_attention_heads": 12, "hidden_act": "quick_gelu", "max_position_embeddings": 77, "eos_token_id": 49407},
+        vocab_size=49408,
+        hidden_size=768,
+        intermediate_size=inner,
+        num_hidden_layers=len(layers),
+        num_attention_heads=12,
+        hidden_act="quick_gelu",
+        max_position_embeddings=77,
+        eos_token_id=49407,
     )
     text = CLIPTextModel(config)
     expected = text.state_dict()

@@ -20,9 +20,15 @@ from ..scoreboard import outside
 TITLE = "Meaning: the pocket models before a judge that has only seen drawings"
 COLUMNS = ["row", "figure", "95 %", "n", "goal", "plain word", "random token", "chance"]
 SHOWN = {
-    **{"world": "pocket_world", "plain_words": "pocket_plain", "known_sounds": "pocket_sounds"},
-    **{"recordings": "pocket_recordings", "trained_words": "pocket_words", "editing": "pocket_edits"},
-    **{"stylisation": "pocket_styles", "loudness": "pocket_loudness", "heat_maps": "pocket_heat"},
+    "world": "pocket_world",
+    "plain_words": "pocket_plain",
+    "known_sounds": "pocket_sounds",
+    "recordings": "pocket_recordings",
+    "trained_words": "pocket_words",
+    "editing": "pocket_edits",
+    "stylisation": "pocket_styles",
+    "loudness": "pocket_loudness",
+    "heat_maps": "pocket_heat",
 }  # sheet -> its name in docs
 
 

@@ -24,8 +24,15 @@ def stock_prompt(checkpoint: str, seed: int) -> dict:
         "4": {
             "class_type": "KSampler",
             "inputs": {
-                **{"model": ["1", 0], "positive": ["2", 0], "negative": ["2", 0], "latent_image": ["3", 0]},
-                **{"seed": seed, "steps": 20, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal"},
+                "model": ["1", 0],
+                "positive": ["2", 0],
+                "negative": ["2", 0],
+                "latent_image": ["3", 0],
+                "seed": seed,
+                "steps": 20,
+                "cfg": 7.0,
+                "sampler_name": "euler",
+                "scheduler": "normal",
                 "denoise": 1.0,
             },
         },

@@ -25,8 +25,15 @@ KNOWN = ("rooster", "bell", "train", "fire", "cat", "drum")
 SOUNDS_OF_HIDDEN = 2  # of each unnamed and each never-seen thing
 REFERENCES = 5
 TRAINING = AdaptConfig(
-    **{"steps": 100, "learning_rate": 0.02, "batch_size": 4, "resolution": 128, "prompt": "a photo of a <A*>"},
-    **{"start": "zero", "bridge": "auto", "timesteps": "stratified", "evaluate_every": 25},
+    steps=100,
+    learning_rate=0.02,
+    batch_size=4,
+    resolution=128,
+    prompt="a photo of a <A*>",
+    start="zero",
+    bridge="auto",
+    timesteps="stratified",
+    evaluate_every=25,
 )
 SOUND, OTHER_SOUND, PICTURES = FIRST_SOUND + 17000, FIRST_SOUND + 18000, 76  # seeds
 GOALS = {"known": "0.95", "unnamed": "0.75", "never-seen": "0.50"}

@@ -41,6 +41,7 @@ def server(browser, host, recordings):
                     named = node["inputs"].get(slot)
                     if isinstance(named, str) and not path.with_name(named).exists():
                         shutil.copy(path, path.with_name(named))
+        stand_in.write_references(workspace.input / "photos", count=1)
         with Server(host, workspace) as server:
             yield server
 

@@ -83,9 +83,76 @@ def test_the_pocket_example_runs_as_it_lies(editor):
 @pytest.mark.parametrize("editor", ["classic"], indirect=True)
 @pytest.mark.parametrize("name", WIRED)
 def test_an_example_with_wired_widgets_runs(editor, object_info, name):
-    prompt = on_pocket.on_pocket(name, workflows.load_api(name))
+    prompt = on_pocket.on_pocket(workflows.load_api(name))
     prompt = {key: node for key, node in prompt.items() if key.isdigit()}  # without those that serve the demo's page
     for node in prompt.values():
         node["inputs"].update(SHORT.get(node["class_type"], {}))
     check(editor, workflows.to_editor(prompt, object_info), prompt, object_info)
     assert editor.press_run() == ("success", "")
+
+
+class TestBlueprint:
+    """A subgraph that the editor offers, connected to a checkpoint as a person would."""
+
+    NAME = "Stylise a folder with a sound"
+    # What must arrive at its widgets, some by default.
+    VALUES = {
+        "AAI_LoadAudio": {"audio": "thunder.wav", "start": 0, "duration": 10.24},
+        "AAI_CAVTEncode": {"short_clip": "tile", "long_clip": "first", "level": "as_recorded"},
+        "AAI_WordFromSound": {"audio_gain": 1, "vocabulary": 0, "bridge": "ridge", "nearest_words": 0},
+        "AAI_BatchStylize": {
+            "folder": "photos",
+            "output": "stylised",
+            "scales": "1",
+            "plan_only": True,
+            "target_prompt": "a photo in the style of <A*>",
+            "method": "virtual",
+            "self_end": 0.25,
+            "sampler_name": "euler",
+            "denoise": 0.8,
+            "longest_side": 768,
+        },
+    }
+
+    def connected(self) -> dict:
+        path = workflows.ROOT / "subgraphs" / f"{self.NAME}.json"
+        workflow = json.loads(path.read_text(encoding="utf-8"))
+        (outside,) = workflow["nodes"]
+        names = ("MODEL", "CLIP", "VAE")
+        loader = {
+            "id": 100,
+            "type": "CheckpointLoaderSimple",
+            "pos": [-400, 0],
+            "size": [300, 100],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [],
+            "outputs": [{"name": name, "type": name, "links": [slot + 1]} for slot, name in enumerate(names)],
+            "properties": {},
+            "widgets_values": ["v1-5-pruned-emaonly-fp16.safetensors"],
+        }
+        for slot, socket in enumerate(outside["inputs"]):
+            assert socket["type"] == names[slot]
+            socket["link"] = slot + 1
+        workflow["links"] = [[slot + 1, 100, slot, outside["id"], slot, name] for slot, name in enumerate(names)]
+        workflow["nodes"].append(loader)
+        return workflow
+
+    def test_its_widgets_arrive(self, editor):
+        assert editor.load(self.connected()) == [], "the editor does not know these nodes"
+        prompt, _ = editor.read()
+        found = {node["class_type"]: node["inputs"] for node in prompt.values()}
+        assert found.keys() == {*self.VALUES, "AAI_LoadCAVT", "CheckpointLoaderSimple"}
+        for kind, values in self.VALUES.items():
+            assert {name: found[kind][name] for name in values} == values
+
+    @pytest.mark.parametrize("editor", ["classic"], indirect=True)
+    def test_it_runs(self, editor):
+        workflow = self.connected()
+        (definition,) = workflow["definitions"]["subgraphs"]
+        values = {node["type"]: node["widgets_values"] for node in (*workflow["nodes"], *definition["nodes"])}
+        values["CheckpointLoaderSimple"][0], values["AAI_LoadCAVT"][0] = "stand_in_sd15.ckpt", "stand_in_cavt.pth"
+        values["AAI_WordFromSound"][1] = 1000  # words of the vocabulary; all of them take a minute
+        editor.load(workflow)
+        assert editor.press_run() == ("success", "")

@@ -13,8 +13,15 @@ def stock(stand_ins, *, seed: int = 7, text: str = "a photo of a storm", batch: 
         "5": {
             "class_type": "KSampler",
             "inputs": {
-                **{"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]},
-                **{"seed": seed, "steps": 4, "cfg": 7.0, "sampler_name": "euler_ancestral", "scheduler": "normal"},
+                "model": ["1", 0],
+                "positive": ["2", 0],
+                "negative": ["3", 0],
+                "latent_image": ["4", 0],
+                "seed": seed,
+                "steps": 4,
+                "cfg": 7.0,
+                "sampler_name": "euler_ancestral",
+                "scheduler": "normal",
                 "denoise": 1.0,
             },
         },
@@ -48,8 +55,15 @@ def train(stand_ins, *, steps: int = 1, seed: int = 0, name: str = "test-word", 
     graph = hear(stand_ins, **sound)
     graph["14"] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": stand_ins.checkpoint}}
     inputs = {
-        **{"model": ["14", 0], "clip": ["14", 1], "vae": ["14", 2], "audio_feature": ["13", 0]},
-        **{"steps": steps, "learning_rate": 0.005, "batch_size": 1, "resolution": 64, "seed": seed},
+        "model": ["14", 0],
+        "clip": ["14", 1],
+        "vae": ["14", 2],
+        "audio_feature": ["13", 0],
+        "steps": steps,
+        "learning_rate": 0.005,
+        "batch_size": 1,
+        "resolution": 64,
+        "seed": seed,
         "prompt": "a photo of <A*>",
     }
     for index in range(pictures):

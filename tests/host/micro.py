@@ -13,10 +13,21 @@ from aai_pack.devtools.stand_in import WeightMaker, taesd_tensors
 
 CPU = torch.device("cpu")
 UNET = {
-    **{"image_size": 32, "use_spatial_transformer": True, "legacy": False, "in_channels": 4, "out_channels": 4},
-    **{"model_channels": 32, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [1, 1]},
-    **{"transformer_depth_output": [1] * 4, "transformer_depth_middle": 1, "context_dim": 768},
-    **{"use_linear_in_transformer": False, "use_temporal_resblock": False, "use_temporal_attention": False},
+    "image_size": 32,
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 2],
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1] * 4,
+    "transformer_depth_middle": 1,
+    "context_dim": 768,
+    "use_linear_in_transformer": False,
+    "use_temporal_resblock": False,
+    "use_temporal_attention": False,
     "adm_in_channels": None,
 }
 LINEAR = {"use_linear_in_transformer": True}
@@ -106,11 +117,22 @@ def sound(seed: int = 0) -> torch.Tensor:
 def vision(folder, width: int = 768, seed: int = 0):
     """A CLIP vision model of the host's own class whose pictures are features of `width` values."""
     config = {
-        **{"architectures": ["CLIPVisionModelWithProjection"], "attention_dropout": 0.0, "dropout": 0.0},
-        **{"hidden_act": "quick_gelu", "hidden_size": 32, "image_size": 32, "initializer_factor": 1.0},
-        **{"intermediate_size": 64, "layer_norm_eps": 1e-05, "model_type": "clip_vision_model"},
-        **{"num_attention_heads": 2, "num_channels": 3, "num_hidden_layers": 3, "patch_size": 8},
-        **{"projection_dim": width, "torch_dtype": "float32"},
+        "architectures": ["CLIPVisionModelWithProjection"],
+        "attention_dropout": 0.0,
+        "dropout": 0.0,
+        "hidden_act": "quick_gelu",
+        "hidden_size": 32,
+        "image_size": 32,
+        "initializer_factor": 1.0,
+        "intermediate_size": 64,
+        "layer_norm_eps": 1e-05,
+        "model_type": "clip_vision_model",
+        "num_attention_heads": 2,
+        "num_channels": 3,
+        "num_hidden_layers": 3,
+        "patch_size": 8,
+        "projection_dim": width,
+        "torch_dtype": "float32",
     }
     path = folder / "clip_vision.json"
     path.write_text(json.dumps(config))

@@ -172,8 +172,16 @@ class TestReferencesAndNames:
         graph["33"] = {
             "class_type": "KSampler",
             "inputs": {
-                **{"model": ["14", 0], "positive": ["30", 0], "negative": ["31", 0], "latent_image": ["32", 0]},
-                **{"seed": 1, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
+                "model": ["14", 0],
+                "positive": ["30", 0],
+                "negative": ["31", 0],
+                "latent_image": ["32", 0],
+                "seed": 1,
+                "steps": 1,
+                "cfg": 1.0,
+                "sampler_name": "euler",
+                "scheduler": "normal",
+                "denoise": 1.0,
             },
         }
         graph["34"] = {"class_type": "SaveLatent", "inputs": {"samples": ["33", 0], "filename_prefix": "x"}}

@@ -19,8 +19,13 @@ from aai_pack.tests.host.test_training import state_of
 pytestmark = pytest.mark.usefixtures("forgetful")
 WORDS = "dog, sea, church bell, thunder"
 SMALL = AdaptConfig(
-    **{"steps": 2, "learning_rate": 0.01, "resolution": 64, "evaluate_every": 2, "held_out": 2},
-    **{"start": "best_word", "words": WORDS},
+    steps=2,
+    learning_rate=0.01,
+    resolution=64,
+    evaluate_every=2,
+    held_out=2,
+    start="best_word",
+    words=WORDS,
 )
 
 

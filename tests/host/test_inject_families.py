@@ -17,16 +17,22 @@ from aai_pack.tests.host.test_source_memory import kept_bytes, noted_calls
 from comfy.ldm.flux.model import FluxParams
 
 FLUX = {
-    **{"image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": 8, "context_in_dim": 8},
-    **{
-        "hidden_size": 32,
-        "mlp_ratio": 2.0,
-        "num_heads": 2,
-        "depth": 1,
-        "depth_single_blocks": 1,
-        "axes_dim": [4, 6, 6],
-    },
-    **{"theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": False, "txt_ids_dims": []},
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "vec_in_dim": 8,
+    "context_in_dim": 8,
+    "hidden_size": 32,
+    "mlp_ratio": 2.0,
+    "num_heads": 2,
+    "depth": 1,
+    "depth_single_blocks": 1,
+    "axes_dim": [4, 6, 6],
+    "theta": 10000,
+    "patch_size": 2,
+    "qkv_bias": True,
+    "guidance_embed": False,
+    "txt_ids_dims": [],
 }
 EVERYTHING = {"cross_end": 1.0, "self_end": 1.0, "self_downsample": 1}
 

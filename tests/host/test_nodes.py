@@ -95,6 +95,6 @@ def test_the_editor_gets_the_script_and_the_help(server, client):
     extensions = client.get("/extensions")
     (script,) = [path for path in extensions if path.endswith("/js/load_audio.js")]
     folder = script.rsplit("/js/", 1)[0]
-    for path in (script, *(f"{folder}/docs/{name}/en.md" for name in NODES)):
+    for path in (script, *(f"{folder}/docs/{name}{end}.md" for name in NODES for end in ("/en", ""))):
         with urllib.request.urlopen(server.url + path) as answer:
             assert answer.status == 200

@@ -27,9 +27,19 @@ from aai_pack.tests.sounds import write_encoded
 from PIL import Image
 
 CONFIG = {
-    **{"source_prompt": "a photo", "target_prompt": "a photo in the style of <A*>", "negative_prompt": ""},
-    **{"method": "virtual", "cross_end": 0.6, "self_end": 0.25, "steps": 2, "cfg": 3.0, "sampler": "euler"},
-    **{"scheduler": "normal", "denoise": 0.6, "seed": 0, "longest_side": 64},
+    "source_prompt": "a photo",
+    "target_prompt": "a photo in the style of <A*>",
+    "negative_prompt": "",
+    "method": "virtual",
+    "cross_end": 0.6,
+    "self_end": 0.25,
+    "steps": 2,
+    "cfg": 3.0,
+    "sampler": "euler",
+    "scheduler": "normal",
+    "denoise": 0.6,
+    "seed": 0,
+    "longest_side": 64,
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -17,16 +19,24 @@ from aai_pack.devtools.report import DevError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def write_wheel(folder: Path, name: str, files: dict[str, str]) -> None:
+def write_wheel(folder: Path, name: str, files: dict[str, str]) -> str:
+    """Write a wheel of version 1.0 into a folder -> its SHA-256."""
     info = f"{name}-1.0.dist-info"
     meta = {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(f"{path},,\n" for path in [*files, *meta, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+    path_of_wheel = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path_of_wheel, "w") as wheel:
         for path, text in {**files, **meta, f"{info}/RECORD": record}.items():
-            wheel.writestr(path, text)
+            wheel.writestr(zipfile.ZipInfo(path), text)  # without the time, so that its hash is always the same
+    return hashlib.sha256(path_of_wheel.read_bytes()).hexdigest()
+
+
+UI = {"vendor/ui/main.py": "print('ui')\n", "vendor/ui/requirements.txt": "", "vendor/x.py": ""}
+with tempfile.TemporaryDirectory() as scratch:
+    TINY = write_wheel(Path(scratch), "tinyui", UI)
 
 
 @pytest.fixture
@@ -34,13 +44,11 @@ def tiny(tmp_path, monkeypatch):
     """A package index of two tiny wheels, a recipe for them, and an empty cache."""
     index = tmp_path / "index"
     index.mkdir()
-    write_wheel(
-        index, "tinyui", {"vendor/ui/main.py": "print('ui')\n", "vendor/ui/requirements.txt": "", "vendor/x.py": ""}
-    )
+    write_wheel(index, "tinyui", UI)
     write_wheel(index, "tinytorch", {"tinytorch.py": "here = True\n"})
     for name, value in {"AAI_CACHE": tmp_path / "cache", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": index}.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setitem(hosts.RECIPES, "tiny", hosts.Recipe("tinyui==1.0", "vendor/ui", binary=True))
+    monkeypatch.setitem(hosts.RECIPES, "tiny", hosts.Recipe("tinyui==1.0", TINY, "vendor/ui", binary=True))
     monkeypatch.setattr(hosts, "TORCH", ("tinytorch==1.0",))
     return tmp_path / "cache" / "hosts" / "tiny"
 
@@ -48,7 +56,7 @@ def tiny(tmp_path, monkeypatch):
 BUILD = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from devtools import hosts
-hosts.RECIPES["tiny"] = hosts.Recipe("tinyui==1.0", "vendor/ui", binary=True)
+hosts.RECIPES["tiny"] = hosts.Recipe("tinyui==1.0", {TINY!r}, "vendor/ui", binary=True)
 hosts.TORCH = ("tinytorch==1.0",)
 hosts.ensure_host("tiny")
 """
@@ -126,12 +134,25 @@ def test_failures_are_one_line_with_a_remedy(output, remedy):
 
 
 def test_a_package_that_is_not_there(tiny, monkeypatch):
-    monkeypatch.setitem(hosts.RECIPES, "tiny", hosts.Recipe("absent==1.0", "vendor/ui", binary=True))
+    monkeypatch.setitem(hosts.RECIPES, "tiny", hosts.Recipe("absent==1.0", TINY, "vendor/ui", binary=True))
     with pytest.raises(DevError, match=r"Fetching absent==1\.0 failed"):
         hosts.ensure_host("tiny")
-    monkeypatch.setitem(hosts.RECIPES, "tiny", hosts.Recipe("tinyui==1.0", "vendor/moved", binary=True))
+    monkeypatch.setitem(hosts.RECIPES, "tiny", hosts.Recipe("tinyui==1.0", TINY, "vendor/moved", binary=True))
     with pytest.raises(DevError, match="holds no ComfyUI under vendor/moved"):
         hosts.ensure_host("tiny")
+
+
+def test_a_package_that_was_changed(tiny, monkeypatch):
+    monkeypatch.setitem(hosts.RECIPES, "tiny", hosts.Recipe("tinyui==1.0", "0" * 64, "vendor/ui", binary=True))
+    with pytest.raises(DevError, match=rf"tinyui-1\.0.* is not the file that was tested: .*{TINY}, expected was 0000"):
+        hosts.ensure_host("tiny")
+    assert not (tiny / "ComfyUI").exists(), "nothing of it was unpacked"
+
+
+def test_every_archive_is_pinned_and_a_pin_builds_no_host_anew():
+    for recipe in hosts.RECIPES.values():
+        assert len(bytes.fromhex(recipe.sha256)) == 32 and recipe.sha256 not in repr(recipe)
+    assert len(bytes.fromhex(hosts.RECORDINGS_SHA256)) == 32
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):

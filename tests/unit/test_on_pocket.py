@@ -11,7 +11,7 @@ FILES = {"CheckpointLoaderSimple", "AAI_LoadCAVT", "AAI_LoadAudio", "LoadImage"}
 @pytest.mark.parametrize("name", workflows.names())
 def test_every_wire_has_an_end_and_no_file_is_asked_for(name):
     original = workflows.load_api(name)
-    prompt = on_pocket.on_pocket(name, original)
+    prompt = on_pocket.on_pocket(original)
     assert not FILES & {node["class_type"] for node in prompt.values()}
     for node in prompt.values():
         for value in node["inputs"].values():
@@ -23,20 +23,20 @@ def test_every_wire_has_an_end_and_no_file_is_asked_for(name):
 
 
 def test_the_encoder_is_the_fourth_output_of_the_models():
-    prompt = on_pocket.on_pocket("6_word_without_training", workflows.load_api("6_word_without_training"))
+    prompt = on_pocket.on_pocket(workflows.load_api("6_word_without_training"))
     (models,) = [key for key, node in prompt.items() if node["class_type"] == "AAI_PocketModels"]
     (encode,) = [node for node in prompt.values() if node["class_type"] == "AAI_CAVTEncode"]
     assert encode["inputs"]["cavt"] == [models, 3]
 
 
 def test_an_edit_names_a_thing_as_this_world_does():
-    prompt = on_pocket.on_pocket("7_sound_in_a_scene", workflows.load_api("7_sound_in_a_scene"))
+    prompt = on_pocket.on_pocket(workflows.load_api("7_sound_in_a_scene"))
     told = [node["inputs"]["text"] for node in prompt.values() if node["class_type"] == "AAI_AudioTokenConditioning"]
     assert "a photo of a beach with a <A*>" in told
 
 
 def test_another_thing_somewhere_else():
-    graph = on_pocket.on_pocket("11_pocket_sound_to_picture", workflows.load_api("11_pocket_sound_to_picture"))
+    graph = on_pocket.on_pocket(workflows.load_api("11_pocket_sound_to_picture"))
     cat = on_pocket.in_a_place("cat", "in the snow", graph)
     by_class = {node["class_type"]: node["inputs"] for node in cat.values()}
     assert by_class["AAI_PocketSound"]["thing"] == "cat" and by_class["SaveAudio"]["filename_prefix"] == "sound_cat"
@@ -46,17 +46,15 @@ def test_another_thing_somewhere_else():
 
 def test_how_a_word_is_learned_is_saved():
     name = "12_pocket_new_thing"
-    graph = on_pocket.on_pocket(name, workflows.load_api(name))
+    graph = on_pocket.on_pocket(workflows.load_api(name))
     (training,) = [key for key, node in graph.items() if node["class_type"] == "AAI_TrainAudioToken"]
-    assert graph[training]["inputs"]["preview_every"] == on_pocket.LEARNS[name]
+    assert graph[training]["inputs"]["preview_every"] == on_pocket.LEARNS
     saved = [node["inputs"] for node in graph.values() if node["class_type"] == "SaveImage"]
     assert {"images": [training, 3], "filename_prefix": "learning"} in saved
 
 
 def test_a_style_is_told_as_this_world_does():
-    prompt = on_pocket.on_pocket(
-        "9_photo_in_the_style_of_a_sound", workflows.load_api("9_photo_in_the_style_of_a_sound")
-    )
+    prompt = on_pocket.on_pocket(workflows.load_api("9_photo_in_the_style_of_a_sound"))
     told = {node["inputs"].get("text") for node in prompt.values()}
     assert {"a photo of a forest", "a picture of a forest in the style of a <A*>"} <= told
     (training,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "AAI_TrainAudioToken"]
