@@ -40,21 +40,24 @@ class AAI_TrainAudioToken(io.ComfyNode):
             node_id="AAI_TrainAudioToken",
             display_name="Train Audio Token",
             category=CATEGORY,
-            description="Teaches the frozen model a word A* for a sound, from 3 to 5 pictures of what sounds like it.",
+            description=(
+                "Learns a word A* for a sound from 3 to 5 pictures of what makes the sound. The "
+                "model itself is not changed."
+            ),
             # Pictures of different sizes arrive as a list; they are one training set, not one run each.
             is_input_list=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model that shall understand the word. It stays as it is."),
-                io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint. It stays as it is."),
-                io.Vae.Input("vae", tooltip="The VAE of the same checkpoint; it encodes the pictures."),
+                io.Model.Input("model", tooltip="The model that learns to read the word. Its weights are not changed."),
+                io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint. Its weights are not changed."),
+                io.Vae.Input("vae", tooltip="The VAE of the same checkpoint. It encodes the pictures."),
                 AudioFeatureType.Input("audio_feature", tooltip="The sound, from Encode Sound."),
-                io.Image.Input("references", tooltip="3 to 5 pictures of the sounding thing, as a batch or a list."),
+                io.Image.Input("references", tooltip="3 to 5 pictures of what makes the sound, as a batch or a list."),
                 io.Int.Input(
                     "steps",
                     default=500,
                     min=1,
                     max=20000,
-                    tooltip="Training steps. 100 give a first look, 300 to 500 a word to work with.",
+                    tooltip="Training steps: 100 for a first look, 300 to 500 for a good word.",
                 ),
                 io.Float.Input(
                     "learning_rate",
@@ -63,14 +66,14 @@ class AAI_TrainAudioToken(io.ComfyNode):
                     max=1.0,
                     step=0.0001,
                     round=0.000001,
-                    tooltip="How far each step goes. Lower it if the loss jumps.",
+                    tooltip="How large each step is. Lower it if the loss jumps.",
                 ),
                 io.Int.Input(
                     "batch_size",
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="Pictures in a step. More is steadier, slower, and needs more memory.",
+                    tooltip="Pictures in each step. More is steadier, slower, and needs more memory.",
                 ),
                 io.Int.Input(
                     "resolution",
@@ -78,8 +81,10 @@ class AAI_TrainAudioToken(io.ComfyNode):
                     min=64,
                     max=2048,
                     step=8,
-                    tooltip="Side in pixels to which the pictures are cropped: 512 for SD1.x, 768 for SD2.x, "
-                    "1024 for SDXL.",
+                    tooltip=(
+                        "Pictures are cropped to a square of this many pixels: 512 for SD1.x, 768 for "
+                        "SD2.x, 1024 for SDXL."
+                    ),
                 ),
                 io.Int.Input(
                     "seed",
@@ -93,11 +98,13 @@ class AAI_TrainAudioToken(io.ComfyNode):
                 io.String.Input(
                     "prompt",
                     default="a photo of <A*>",
-                    tooltip="The sentence that the word is learned in; <A*> is its place. "
-                    'For a style: "a painting in the style of <A*>".',
+                    tooltip=(
+                        'The prompt that the word is learned in; <A*> marks its place. For a style: "a '
+                        'painting in the style of <A*>".'
+                    ),
                 ),
                 *(
-                    io.Image.Input(name, optional=True, tooltip="More pictures; they may be of another size.")
+                    io.Image.Input(name, optional=True, tooltip="More pictures, of any size.")
                     for name in MORE_REFERENCES
                 ),
                 *training_options(),
@@ -105,9 +112,11 @@ class AAI_TrainAudioToken(io.ComfyNode):
             outputs=[
                 AudioTokenType.Output("audio_token", display_name="AUDIO_TOKEN", tooltip="The word A*."),
                 io.LossMap.Output("loss_map", display_name="LOSS_MAP", tooltip="For the node Plot Loss Graph."),
-                io.String.Output("report", display_name="report", tooltip="What the training did, in figures."),
+                io.String.Output("report", display_name="report", tooltip="The training in numbers."),
                 io.Image.Output(
-                    "sheet", display_name="sheet", tooltip="References, previews over time, and the curve of the loss."
+                    "sheet",
+                    display_name="sheet",
+                    tooltip="The references, the previews and the loss curve in one picture.",
                 ),
             ],
         )
@@ -137,35 +146,37 @@ class AAI_SaveAudioToken(io.ComfyNode):
             node_id="AAI_SaveAudioToken",
             display_name="Save Audio Token",
             category=CATEGORY,
-            description="Saves the word into models/embeddings, so that `embedding:name` works in every prompt, with "
-            "a space before and behind it.",
+            description=(
+                "Saves the word in models/embeddings, so that ` embedding:name ` works in every "
+                "prompt. Write a space before and after it."
+            ),
             is_output_node=True,
             inputs=[
                 AudioTokenType.Input("audio_token", tooltip="The word, from Train Audio Token."),
                 io.String.Input(
                     "name",
                     default="my-sound",
-                    tooltip="What you will write after `embedding:`. Letters, digits, '-', '_', '.' and '+'.",
+                    tooltip="The name to write after `embedding:`. Letters, digits, '-', '_', '.' and '+'.",
                 ),
                 io.Combo.Input(
                     "if_exists",
                     options=list(embeddings.IF_EXISTS),
                     default="number",
-                    tooltip="When the name is taken by another word: add a number, replace that word, or stop.",
+                    tooltip="If the name is taken: add a number, replace the old word, or stop.",
                 ),
                 io.Combo.Input(
                     "export",
                     options=list(EXPORTS),
                     default="none",
                     optional=True,
-                    tooltip="Also write the word for diffusers or AUTOMATIC1111, into output/aai_tokens.",
+                    tooltip="Also save a copy for diffusers or AUTOMATIC1111 in output/aai_tokens.",
                 ),
             ],
             outputs=[
                 io.String.Output(
                     "embedding",
                     display_name="embedding",
-                    tooltip="The name as a prompt needs it: embedding:name, with a space before and behind it.",
+                    tooltip="What to write in a prompt: embedding:name, with a space before and after it.",
                 )
             ],
         )

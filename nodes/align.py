@@ -51,8 +51,10 @@ class AAI_LoadAudio(io.ComfyNode):
                     min=0.01,
                     max=MAX_DURATION,
                     step=0.01,
-                    tooltip="How much to load, in seconds; less if the recording ends before. "
-                    "The encoder hears 10.24 seconds.",
+                    tooltip=(
+                        "How many seconds to load. The audio encoder hears 10.24 seconds; a shorter "
+                        "recording is loaded to its end."
+                    ),
                 ),
                 io.Int.Input(
                     "stream",
@@ -60,7 +62,7 @@ class AAI_LoadAudio(io.ComfyNode):
                     min=0,
                     max=99,
                     optional=True,
-                    tooltip="Which sound track of a video, from 1; 0 takes the first that is not silent.",
+                    tooltip="Which sound track of a video, counted from 1. 0 takes the first one that is not silent.",
                 ),
             ],
             outputs=[
@@ -98,9 +100,9 @@ class AAI_AudioOverview(io.ComfyNode):
             node_id="AAI_AudioOverview",
             display_name="Look at Sound",
             category=CATEGORY,
-            description="Draws a sound: waveform, loudness over time, and the spectrogram that the encoder sees.",
+            description="Draws a sound: its waveform, its loudness over time, and the spectrogram that the audio encoder gets.",
             inputs=[
-                io.Audio.Input("audio", tooltip="A sound, or a batch of them; up to ten minutes are drawn."),
+                io.Audio.Input("audio", tooltip="A sound or a batch of sounds. At most ten minutes are drawn."),
                 io.Int.Input("width", default=1024, min=320, max=8192, tooltip="Width of the picture in pixels."),
                 io.Int.Input("height", default=720, min=240, max=8192, tooltip="Height of the picture in pixels."),
             ],
@@ -120,7 +122,10 @@ class AAI_LoadCAVT(io.ComfyNode):
             node_id="AAI_LoadCAVT",
             display_name="Load CAVT-MAE",
             category=CATEGORY,
-            description="Loads the encoder that hears: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or CLAP or PE-AV.",
+            description=(
+                "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or a CLAP "
+                "or PE-AV folder from models/audio_encoders."
+            ),
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
@@ -129,7 +134,7 @@ class AAI_LoadCAVT(io.ComfyNode):
                     "in models/audio_encoders.",
                 ),
             ],
-            outputs=[CAVTModel.Output("cavt_model", display_name="CAVT_MODEL", tooltip="The encoder.")],
+            outputs=[CAVTModel.Output("cavt_model", display_name="CAVT_MODEL", tooltip="The audio encoder.")],
         )
 
     @classmethod
@@ -147,36 +152,46 @@ class AAI_CAVTEncode(io.ComfyNode):
             node_id="AAI_CAVTEncode",
             display_name="Encode Sound (CAVT-MAE)",
             category=CATEGORY,
-            description="What the encoder hears in a sound, as a feature in the space of pictures and words.",
+            description="Turns a sound into an audio feature, which can be compared with pictures and becomes a word.",
             inputs=[
-                CAVTModel.Input("cavt", tooltip="The encoder, from Load CAVT-MAE."),
-                io.Audio.Input("audio", tooltip="A sound of any rate and number of channels, or a batch of them."),
+                CAVTModel.Input("cavt", tooltip="The audio encoder, from Load CAVT-MAE."),
+                io.Audio.Input(
+                    "audio", tooltip="A sound or a batch of sounds, of any sample rate and number of channels."
+                ),
                 io.Combo.Input(
                     "short_clip",
                     options=list(SHORT_CLIP),
                     default="tile",
-                    tooltip="What fills up a sound shorter than 10.24 seconds: the sound again (tile), silence, "
-                    "or the constant of the encoder's own training code (pad_reference, as in the paper).",
+                    tooltip=(
+                        "How a sound shorter than 10.24 seconds is filled up: tile repeats it, silence "
+                        "adds silence, pad_reference does what the encoder was trained with (the paper's "
+                        "way)."
+                    ),
                 ),
                 io.Combo.Input(
                     "long_clip",
                     options=list(LONG_CLIP),
                     default="first",
-                    tooltip="Which 10.24 seconds of a longer sound are heard: the first, the middle or the loudest; "
-                    "or all of it in parts, averaged (mean_of_windows).",
+                    tooltip=(
+                        "Which 10.24 seconds of a longer sound are heard: the first, the middle or the "
+                        "loudest. mean_of_windows hears all of it in parts and takes the average."
+                    ),
                 ),
                 io.Combo.Input(
                     "level",
                     options=list(LEVEL),
                     default="as_recorded",
                     optional=True,
-                    tooltip="as_recorded: a soft sound gives another word than the same sound loud (as in the paper). "
-                    "normalised: every sound is brought to -23 LUFS first, so that loudness stays a matter of its own.",
+                    tooltip=(
+                        "as_recorded: a quiet sound gives another word than the same sound loud (the "
+                        "paper's way). normalised: every sound is brought to -23 LUFS first, so that "
+                        "only its kind counts."
+                    ),
                 ),
             ],
             outputs=[
                 AudioFeatureType.Output(
-                    "audio_feature", display_name="AUDIO_FEATURE", tooltip="One unit vector for each sound."
+                    "audio_feature", display_name="AUDIO_FEATURE", tooltip="One feature vector for each sound."
                 )
             ],
         )

@@ -23,8 +23,10 @@ class AAI_BatchStylize(io.ComfyNode):
             node_id="AAI_BatchStylize",
             display_name="Stylise a Folder",
             category=CATEGORY,
-            description="Every photo of a folder with every sound at every scale. What is finished stays finished: a stopped "
-            "batch goes on with what is missing.",
+            description=(
+                "Makes a picture of every photo in a folder with every sound at every scale. A "
+                "stopped batch continues with what is missing."
+            ),
             is_input_list=True,
             is_output_node=True,
             inputs=[
@@ -32,7 +34,9 @@ class AAI_BatchStylize(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The text encoder of the same checkpoint."),
                 io.Vae.Input("vae", tooltip="The VAE of the same checkpoint."),
                 io.String.Input(
-                    "folder", default="", tooltip="Photos: a whole path, or a name inside ComfyUI's input folder."
+                    "folder",
+                    default="",
+                    tooltip="A folder of photos: a full path, or a name inside ComfyUI's input folder.",
                 ),
                 io.String.Input("output", default="stylised", tooltip="A folder below ComfyUI's output folder."),
                 io.String.Input(
@@ -47,21 +51,31 @@ class AAI_BatchStylize(io.ComfyNode):
                 io.String.Input(
                     "target_prompt", default="a photo in the style of <A*>", tooltip="The same with the sound's word."
                 ),
-                io.String.Input("negative_prompt", default="", tooltip="What the pictures shall not show."),
+                io.String.Input("negative_prompt", default="", tooltip="What the pictures should not show."),
                 io.Combo.Input(
                     "method", options=list(photo.METHODS), default="virtual", tooltip="As in Photo as Source."
                 ),
                 io.Float.Input(
-                    "cross_end", default=0.6, tooltip="Until when the words' places follow the photo.", **PERCENT
+                    "cross_end",
+                    default=0.6,
+                    tooltip="How long words keep the photo's layout: 0 never, 1 the whole run.",
+                    **PERCENT,
                 ),
-                io.Float.Input("self_end", default=0.25, tooltip="Until when shapes follow the photo.", **PERCENT),
+                io.Float.Input(
+                    "self_end",
+                    default=0.25,
+                    tooltip="How long shapes are copied from the photo; lower it for more style.",
+                    **PERCENT,
+                ),
                 io.Int.Input("steps", default=25, min=1, max=1000, tooltip="Steps of the sampler."),
                 io.Float.Input(
                     "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="How closely prompts are followed."
                 ),
                 io.Combo.Input("sampler_name", options=SAMPLERS, default="euler", tooltip="The sampler."),
                 io.Combo.Input("scheduler", options=SCHEDULERS, default="normal", tooltip="The scheduler."),
-                io.Float.Input("denoise", default=0.8, tooltip="How much of the photo is made anew.", **PERCENT),
+                io.Float.Input(
+                    "denoise", default=0.8, tooltip="How much of the photo is redrawn: 1 is all of it.", **PERCENT
+                ),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -76,13 +90,13 @@ class AAI_BatchStylize(io.ComfyNode):
                     min=64,
                     max=4096,
                     step=8,
-                    tooltip="Larger photos are made smaller, in pixels.",
+                    tooltip="Photos with a longer side are scaled down to this many pixels.",
                 ),
                 AudioTokenType.Input(
                     "audio_token",
                     optional=True,
                     lazy=True,
-                    tooltip="A word, or a list of words. A plan does not wait until they are made.",
+                    tooltip="A word or a list of words. With plan_only they need not be made yet.",
                 ),
                 io.String.Input(
                     "saved_words", default="", optional=True, tooltip="Names of saved words, separated by commas."
@@ -91,11 +105,13 @@ class AAI_BatchStylize(io.ComfyNode):
                     "sounds",
                     default="",
                     optional=True,
-                    tooltip="A folder of recordings, each of which becomes a word without training: a whole path, or a "
-                    "name inside ComfyUI's input folder.",
+                    tooltip=(
+                        "A folder of recordings, each of which becomes a word without training: a full "
+                        "path, or a name inside ComfyUI's input folder."
+                    ),
                 ),
                 CAVTModel.Input(
-                    "cavt", optional=True, tooltip="For a folder of sounds: the encoder, from Load CAVT-MAE."
+                    "cavt", optional=True, tooltip="For a folder of sounds: the audio encoder, from Load CAVT-MAE."
                 ),
                 io.Int.Input(
                     "vocabulary",

@@ -22,27 +22,30 @@ class AAI_AudioTokenConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         more = [
-            AudioTokenType.Input(name, optional=True, tooltip=f"Another sound's word; write <A{number}> for it.")
+            AudioTokenType.Input(name, optional=True, tooltip=f"Another sound's word: write <A{number}>.")
             for number, name in enumerate(MORE_TOKENS, start=2)
         ]
         return io.Schema(
             node_id="AAI_AudioTokenConditioning",
             display_name="Prompt with Sounds",
             category=CATEGORY,
-            description="Encodes a prompt in which <A*> stands for a sound. Without <A*> it is an ordinary text encode.",
+            description=(
+                "Encodes a prompt with <A*> in the place of a sound's word. Without <A*> it does the "
+                "same as CLIP Text Encode."
+            ),
             inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder that the word was trained with."),
+                io.Clip.Input("clip", tooltip="The CLIP that the word was trained with."),
                 io.String.Input(
                     "text",
                     multiline=True,
                     dynamic_prompts=True,
                     default="a photo of <A*>",
-                    tooltip="Write <A*> where the sound shall be, anywhere; weights work: (<A*>:1.2).",
+                    tooltip="Write <A*> wherever the sound should act. Weights work: (<A*>:1.2).",
                 ),
                 AudioTokenType.Input(
                     "audio_token",
                     optional=True,
-                    tooltip="The word for <A*> (the same as <A1>). Without any, it is an ordinary prompt.",
+                    tooltip="The word for <A*>, also called <A1>.",
                 ),
                 *more,
             ],
@@ -50,7 +53,7 @@ class AAI_AudioTokenConditioning(io.ComfyNode):
                 io.Conditioning.Output(
                     "conditioning",
                     display_name="CONDITIONING",
-                    tooltip="The encoded prompt; it knows where the words stand.",
+                    tooltip="The encoded prompt. It remembers where each word stands.",
                 )
             ],
         )
@@ -76,83 +79,115 @@ class AAI_P2PAttentionInject(io.ComfyNode):
             node_id="AAI_P2PAttentionInject",
             display_name="Edit with Sound (prompt-to-prompt)",
             category=CATEGORY,
-            description="Changes a picture by changing its prompt: what the prompts share stays where it is. The sampler "
-            "gives the source and its edits, one after the other.",
+            description=(
+                "Changes a picture by changing its prompt (prompt-to-prompt): what both prompts "
+                "share stays where it is. The sampler returns the source and then its edits."
+            ),
             inputs=[
-                io.Model.Input("model", tooltip="The model that samples; also one with other patches."),
+                io.Model.Input("model", tooltip="The model to sample with; LoRAs and other patches are welcome."),
                 io.Conditioning.Input("source", tooltip="The prompt of the source, from Prompt with Sounds."),
                 io.Conditioning.Input("target", tooltip="The edited prompt, from Prompt with Sounds."),
-                io.Latent.Input("latent", tooltip="An empty latent, or that of a picture, for the source."),
-                percent("cross_end", 0.8, "Until when the words' places follow the source: 0 never, 1 to the end."),
-                percent("self_end", 0.4, "Until when shapes follow the source: less for a change of style or shape."),
+                io.Latent.Input("latent", tooltip="The latent for the source: an empty one, or a picture's."),
+                percent("cross_end", 0.8, ("How long words keep the source's layout: 0 never, 1 the whole run.")),
+                percent("self_end", 0.4, ("How long shapes are copied from the source; lower it to change the style.")),
                 io.Combo.Input(
                     "controller",
                     options=list(edits.CONTROLLERS),
                     default="AttentionRefine",
-                    tooltip="AttentionRefine for added words (the paper's Eq. 7); AttentionReplace exchanges word for "
-                    "word, in prompts of as many words.",
+                    tooltip=(
+                        "AttentionRefine: words may be added (the paper's Eq. 7). AttentionReplace: "
+                        "words are swapped one for one, in prompts with the same number of words."
+                    ),
                 ),
                 io.Combo.Input(
                     "memory",
                     options=list(MEMORY),
                     default="auto",
-                    tooltip="Where the source's attention is kept; recompute keeps nothing and takes a little longer.",
+                    tooltip=(
+                        "Where the source's attention is stored: auto, on the device, or in RAM. "
+                        "recompute stores nothing, runs slower."
+                    ),
                 ),
                 *(
                     io.Conditioning.Input(f"target_{n}", optional=True, tooltip="Another edit of the same source.")
                     for n in MORE_TARGETS
                 ),
-                percent("cross_start", 0.0, "From when the words' places follow the source.", optional=True),
-                percent("self_start", 0.0, "From when shapes follow the source.", optional=True),
+                percent(
+                    "cross_start",
+                    0.0,
+                    ("When words start to keep the source's layout: 0 is the first step."),
+                    optional=True,
+                ),
+                percent(
+                    "self_start",
+                    0.0,
+                    ("When shapes start to be copied from the source: 0 is the first step."),
+                    optional=True,
+                ),
                 io.Int.Input(
                     "self_downsample",
                     default=2,
                     min=1,
                     max=8,
                     optional=True,
-                    tooltip="Shapes follow the source only in layers at least so many times smaller than the latent.",
+                    tooltip="Copy shapes only in layers at 1/N of the latent's size or smaller.",
                 ),
                 io.String.Input(
                     "reweight",
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="More or less of a word, a line each: `rain: 1.5`, `<A*>: 0.5`.",
+                    tooltip="Strengthen or weaken words, one on each line: `rain: 1.5`, `<A*>: 0.5`.",
                 ),
                 io.Combo.Input(
                     "reweight_base",
                     options=list(edits.REWEIGHT_BASES),
                     default="own",
                     optional=True,
-                    tooltip="Scale a word's own map (the paper's Eq. 8) or the source's, as prompt-to-prompt does.",
+                    tooltip=(
+                        "What reweight scales: own is the word's own attention (the paper's Eq. 8), "
+                        "injected the attention taken from the source (prompt-to-prompt)."
+                    ),
                 ),
                 io.Combo.Input(
                     "reweight_window",
                     options=list(edits.SCALE_WINDOWS),
                     default="whole_run",
                     optional=True,
-                    tooltip="When reweighting acts: always, or only while the words' places follow the source.",
+                    tooltip="When reweight acts: during the whole run, or only from cross_start to cross_end.",
                 ),
                 io.String.Input(
                     "word_windows",
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="A window of its own for a word, a line each: `beach: 0-0.5`.",
+                    tooltip="Other start and end for single words, one on each line: `beach: 0-0.5`.",
                 ),
                 io.String.Input(
                     "blend_words",
                     default="",
                     optional=True,
-                    tooltip="Local blend: only where these words act may the picture change, as in `<A*>, sea`.",
+                    tooltip=(
+                        "Local blend: the picture may change only where these words act. Separate them "
+                        "by commas: `<A*>, sea`."
+                    ),
                 ),
-                percent("blend_threshold", 0.3, "How strong a word must act for its place to change.", optional=True),
-                percent("blend_start", 0.2, "From when local blend acts.", optional=True),
-                io.Mask.Input("blend_mask", optional=True, tooltip="Your own mask: only there may the picture change."),
+                percent(
+                    "blend_threshold",
+                    0.3,
+                    ("Relative attention above which a place may change: lower it to change more of the picture."),
+                    optional=True,
+                ),
+                percent("blend_start", 0.2, "When local blend starts: 0 is the first step.", optional=True),
+                io.Mask.Input(
+                    "blend_mask",
+                    optional=True,
+                    tooltip="Your own mask: the picture may change only where it is white.",
+                ),
             ],
             outputs=[
                 io.Model.Output("model_out", display_name="MODEL", tooltip="To the sampler."),
-                io.Conditioning.Output("positive", display_name="positive", tooltip="To the sampler's positive."),
+                io.Conditioning.Output("positive", display_name="positive", tooltip="To `positive` of the sampler."),
                 io.Latent.Output("latent_out", display_name="LATENT", tooltip="To the sampler: source and edits."),
             ],
         )
@@ -174,15 +209,21 @@ class AAI_LoudnessScale(io.ComfyNode):
             node_id="AAI_LoudnessScale",
             display_name="Loudness Scale",
             category=CATEGORY,
-            description="Louder or softer: how strongly a word acts on the picture, from a sound's loudness or a number.",
+            description=(
+                "How strongly a word acts on the picture, from the loudness of a sound or a number: "
+                "0 is silent, 1 unchanged, 2 double."
+            ),
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="A prompt from Prompt with Sounds."),
                 io.Combo.Input(
                     "mapping",
                     options=list(MAPPINGS),
                     default="sone",
-                    tooltip="sone doubles with each 10 LU, as we hear; linear_lu rises evenly; relative compares with the "
-                    "sound that the word was made of; manual takes `scale`.",
+                    tooltip=(
+                        "How loudness becomes a scale: sone doubles every 10 LU, as we hear; linear_lu "
+                        "rises evenly; relative compares with the sound the word was made of; manual "
+                        "uses `scale`."
+                    ),
                 ),
                 io.Float.Input(
                     "scale",
@@ -190,7 +231,10 @@ class AAI_LoudnessScale(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="For manual: 0 silences the word, 1 leaves it, 2 doubles it. A list makes a list of pictures.",
+                    tooltip=(
+                        "For manual: 0 silences the word, 1 leaves it unchanged, 2 doubles it. A list of "
+                        "numbers gives a list of pictures."
+                    ),
                 ),
                 io.Float.Input(
                     "reference",
@@ -198,36 +242,57 @@ class AAI_LoudnessScale(io.ComfyNode):
                     min=-70.0,
                     max=0.0,
                     step=0.1,
-                    tooltip="The loudness in LUFS that gives 1. For relative: that of the sound the word was made of.",
+                    tooltip=(
+                        "The loudness in LUFS that gives scale 1. For relative: the loudness of the "
+                        "sound the word was made of."
+                    ),
                 ),
                 io.String.Input("words", default="<A*>", tooltip="The words to scale, separated by commas."),
                 io.Float.Input(
-                    "start", default=0.0, min=0.0, max=1.0, step=0.01, tooltip="From when it acts: 0 is the first step."
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="When the scale starts to act: 0 is the first step.",
                 ),
                 io.Float.Input(
-                    "end", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Until when it acts: 1 is the last step."
+                    "end",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="When the scale stops acting: 1 is the last step.",
                 ),
                 io.Combo.Input(
                     "base",
                     options=list(edits.REWEIGHT_BASES),
                     default="own",
-                    tooltip="In an edit: scale the word's own map (the paper's Eq. 8), or what it took from the source.",
+                    tooltip=(
+                        "In an edit, what is scaled: own is the word's own attention (the paper's Eq. "
+                        "8), injected what it took from the source."
+                    ),
                 ),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="Connect it, and use the MODEL output: prompts stay batched and sampling as fast as before. "
-                    "Without it the scale travels on the conditioning alone.",
+                    tooltip=(
+                        "Optional. Connect it and use the MODEL output to sample at full speed. Without "
+                        "it the scale works too, but sampling is slower."
+                    ),
                 ),
                 io.Audio.Input("audio", optional=True, tooltip="The sound whose loudness sets the scale."),
                 io.Float.Input(
-                    "lufs", optional=True, force_input=True, tooltip="A loudness, from Load Sound, instead of a sound."
+                    "lufs",
+                    optional=True,
+                    force_input=True,
+                    tooltip="A loudness in LUFS, from Load Sound, instead of a sound.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output("conditioning_out", display_name="CONDITIONING", tooltip="To the sampler."),
                 io.Model.Output("model_out", display_name="MODEL", tooltip="To the sampler, if a model is connected."),
-                io.Float.Output("scale_out", display_name="scale", tooltip="The scale that acts, in 0 to 2."),
+                io.Float.Output("scale_out", display_name="scale", tooltip="The scale in use, from 0 to 2."),
             ],
         )
 
@@ -249,7 +314,7 @@ class AAI_PhotoSource(io.ComfyNode):
             node_id="AAI_PhotoSource",
             display_name="Photo as Source",
             category=CATEGORY,
-            description="Lets Edit with Sound begin from a photo of yours instead of a generated picture.",
+            description="Lets Edit with Sound start from your photo instead of a generated picture.",
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of the checkpoint."),
                 io.Image.Input("image", tooltip="One photo or a batch of one size; sides are cut to multiples of 8."),
@@ -258,14 +323,19 @@ class AAI_PhotoSource(io.ComfyNode):
                     "method",
                     options=list(photo.METHODS),
                     default="virtual",
-                    tooltip="virtual: any sampler, no inversion. direct: along the photo's own inversion, for euler and "
-                    "ddim. ddim: plain inversion, as a comparison.",
+                    tooltip=(
+                        "How the photo becomes a source. virtual: works with any sampler, nothing to "
+                        "invert. direct: follows the photo's inversion, for euler and ddim. ddim: plain "
+                        "inversion, for comparison."
+                    ),
                 ),
             ],
             outputs=[
                 io.Conditioning.Output("source", display_name="source", tooltip="To `source` of Edit with Sound."),
                 io.Latent.Output("latent", display_name="LATENT", tooltip="To `latent` of Edit with Sound."),
-                io.Image.Output("decoded", display_name="decoded", tooltip="What the VAE alone makes of the photo."),
+                io.Image.Output(
+                    "decoded", display_name="decoded", tooltip="The photo after the VAE alone, for comparison."
+                ),
             ],
         )
 

@@ -20,28 +20,35 @@ class AAI_PocketModels(io.ComfyNode):
             node_id="AAI_PocketModels",
             display_name="Pocket Models",
             category=CATEGORY,
-            description="Small models that came with the pack: they draw and hear a world of simple things, on any "
-            "computer, without a download. To use real ones, put Load Checkpoint and Load CAVT-MAE in this node's place.",
+            description=(
+                "Small models that come with the pack. They draw and hear a world of simple things "
+                "on any computer, without a download. To use real models, replace this node by Load "
+                "Checkpoint and Load CAVT-MAE."
+            ),
             inputs=[
                 io.Combo.Input(
                     "weights",
                     options=[SHIPPED, *saved.names()],
                     default=SHIPPED,
                     optional=True,
-                    tooltip="Whose numbers: those that came with the pack, or a file that Save Checkpoint wrote from this "
-                    "node's models, with the LoRAs and merges that were in them.",
+                    tooltip=(
+                        "The weights that come with the pack, or a file that Save Checkpoint wrote from "
+                        "this node's models, with their LoRAs and merges."
+                    ),
                 ),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="Draws pictures of 128 x 128 pixels."),
                 io.Clip.Output(display_name="CLIP", tooltip="Understands the words of the pocket world."),
-                io.Vae.Output(display_name="VAE", tooltip="The pictures' autoencoder."),
+                io.Vae.Output(display_name="VAE", tooltip="Encodes and decodes the pictures."),
                 CAVTModel.Output(
-                    "cavt_model", display_name="CAVT_MODEL", tooltip="Hears sounds and sees pictures, for Encode Sound."
+                    "cavt_model",
+                    display_name="CAVT_MODEL",
+                    tooltip="The audio encoder, for Encode Sound and Find Pictures for Sound.",
                 ),
                 io.ClipVision.Output(
                     display_name="CLIP_VISION",
-                    tooltip="The encoder's picture tower, for Train Audio Token's warm start and CLIP Vision Encode.",
+                    tooltip="The encoder's image tower, for the warm start of Train Audio Token and for CLIP Vision Encode.",
                 ),
             ],
         )
@@ -78,7 +85,7 @@ class AAI_PocketScene(io.ComfyNode):
                     "loudness",
                     default=0.5,
                     **LOUDNESS,
-                    tooltip="0 to 1: how dense rain and how high flames, waves and wind are; how big anything else is.",
+                    tooltip="0 to 1: how dense rain is, how high flames, waves and wind are, how big everything else is.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -86,7 +93,10 @@ class AAI_PocketScene(io.ComfyNode):
                     min=0,
                     max=2**31 - 1,
                     control_after_generate=True,
-                    tooltip="Of the small accidents: clouds, windows, where exactly it stands. The same seed draws the same.",
+                    tooltip=(
+                        "Chooses details such as clouds, windows and the exact place. The same seed "
+                        "draws the same picture."
+                    ),
                 ),
                 io.Int.Input("count", default=1, min=1, max=64, tooltip="How many pictures; each has the next seed."),
                 io.Combo.Input(
@@ -121,14 +131,14 @@ class AAI_PocketSound(io.ComfyNode):
             node_id="AAI_PocketSound",
             display_name="Pocket Sound",
             category=CATEGORY,
-            description="Makes the sound of a thing of the pocket world.",
+            description="Makes the sound of a thing in the pocket world.",
             inputs=[
-                io.Combo.Input("thing", options=list(THINGS), tooltip="What sounds."),
+                io.Combo.Input("thing", options=list(THINGS), tooltip="What makes the sound."),
                 io.Float.Input(
                     "loudness",
                     default=0.5,
                     **LOUDNESS,
-                    tooltip="0 to 1, which is -38 to -10 dB of full scale; rain, fire, waves and thunder also get denser.",
+                    tooltip="0 to 1, from -38 to -10 dB of full scale. Rain, fire, waves and thunder also get denser.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -136,7 +146,7 @@ class AAI_PocketSound(io.ComfyNode):
                     min=0,
                     max=2**31 - 1,
                     control_after_generate=True,
-                    tooltip="Of pitch, tempo, timbre, room and noise. The same seed makes the same sound.",
+                    tooltip="Chooses pitch, tempo, timbre, room and noise. The same seed makes the same sound.",
                 ),
                 io.Float.Input(
                     "seconds", default=2.56, min=0.5, max=30.0, step=0.01, optional=True, tooltip="How long it lasts."
@@ -145,7 +155,7 @@ class AAI_PocketSound(io.ComfyNode):
                     "second",
                     options=[NOTHING, *THINGS],
                     optional=True,
-                    tooltip="A second thing that sounds at the same time.",
+                    tooltip="A second thing that makes a sound at the same time.",
                 ),
             ],
             outputs=[io.Audio.Output("audio", display_name="AUDIO", tooltip="The sound, mono at 16 kHz.")],

@@ -24,13 +24,16 @@ class AAI_PromptBuilder(io.ComfyNode):
                     "use",
                     options=list(USES),
                     default="edit",
-                    tooltip="generate: the sound's thing. edit: add it to a scene. stylise: the scene in its style.",
+                    tooltip="generate: a picture of the sound. edit: add it to a scene. stylise: a scene in its style.",
                 ),
                 io.String.Input(
                     "scene",
                     multiline=True,
                     default="a photo of a beach",
-                    tooltip="What the picture shows. Place <A*> yourself if you like; else it is added at the end.",
+                    tooltip=(
+                        "What the picture shows. Write <A*> where the sound belongs; without it, it is "
+                        "added at the end."
+                    ),
                 ),
             ],
             outputs=[
@@ -103,7 +106,7 @@ class AAI_LoudnessSweep(io.ComfyNode):
             inputs=[
                 io.Float.Input("first", default=0.0, min=0.0, max=2.0, step=0.05, tooltip="The first scale."),
                 io.Float.Input("last", default=2.0, min=0.0, max=2.0, step=0.05, tooltip="The last scale."),
-                io.Int.Input("count", default=5, min=1, max=100, tooltip="How many scales; one is the first alone."),
+                io.Int.Input("count", default=5, min=1, max=100, tooltip="How many scales. 1 gives only the first."),
             ],
             outputs=[
                 io.Float.Output(
@@ -127,18 +130,21 @@ class AAI_ScaleList(io.ComfyNode):
             node_id="AAI_ScaleList",
             display_name="Scales from Numbers",
             category=CATEGORY,
-            description="Takes the list of numbers of an audio-reactive or scheduling pack, of whatever kind, as scales.",
+            description="Turns numbers from audio-reactive or scheduling packs into scales.",
             is_input_list=True,
             inputs=[
                 io.Float.Input(
-                    "values", force_input=True, tooltip="Numbers: a list of the host, or one wire that carries a list."
+                    "values", force_input=True, tooltip="Numbers: several values, or one wire that carries a list."
                 ),
                 io.Float.Input("low", default=0.0, min=0.0, max=2.0, step=0.05, tooltip="The softest scale."),
                 io.Float.Input("high", default=2.0, min=0.0, max=2.0, step=0.05, tooltip="The loudest scale."),
                 io.Boolean.Input(
                     "stretch",
                     default=True,
-                    tooltip="On: the smallest number becomes `low`, the largest `high`. Off: numbers are scales already.",
+                    tooltip=(
+                        "On: the smallest number becomes `low` and the largest `high`. Off: the numbers "
+                        "are used as scales."
+                    ),
                 ),
             ],
             outputs=[

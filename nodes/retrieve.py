@@ -17,34 +17,40 @@ class AAI_RetrieveImages(io.ComfyNode):
             node_id="AAI_RetrieveImages",
             display_name="Find Pictures for Sound",
             category="AAI/Align",
-            description="Finds the pictures of a folder that are nearest to a sound. New pictures are looked at once.",
+            description="Finds the pictures in a folder that fit a sound best. Each picture is encoded once and remembered.",
             inputs=[
-                CAVTModel.Input("cavt", tooltip="The encoder of the sound; it must see pictures too (both towers)."),
+                CAVTModel.Input(
+                    "cavt", tooltip="The audio encoder that heard the sound. It must have an image tower too."
+                ),
                 AudioFeatureType.Input("audio_feature", tooltip="The sound, from Encode Sound."),
                 io.String.Input(
                     "folder",
                     default="pictures",
-                    tooltip="A folder of pictures: a whole path, or a name inside ComfyUI's input folder. "
-                    "Folders inside it count too.",
+                    tooltip=(
+                        "A folder of pictures: a full path, or a name inside ComfyUI's input folder. "
+                        "Subfolders are searched too."
+                    ),
                 ),
-                io.Int.Input("k", default=4, min=1, max=64, tooltip="How many pictures; training wants 3 to 5."),
+                io.Int.Input(
+                    "k", default=4, min=1, max=64, tooltip="How many pictures to find. 3 to 5 are good for training."
+                ),
                 io.Float.Input(
                     "minimum_similarity",
                     default=-1.0,
                     min=-1.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Leave out pictures that are less similar than this cosine; -1 leaves out none.",
+                    tooltip="Leave out pictures with a lower cosine similarity; -1 keeps all.",
                 ),
                 io.Boolean.Input(
                     "one_per_source",
                     default=True,
-                    tooltip="Of the frames of one film (storm_frame01.png, storm#2.png, ...) take only the best.",
+                    tooltip="Take only the best frame of one video (storm_frame01.png, storm#2.png, ...).",
                 ),
                 io.Image.Input(
                     "own_pictures",
                     optional=True,
-                    tooltip="Pictures of your own; they come first, and the folder fills up to k.",
+                    tooltip="Your own pictures come first; the folder adds more until there are k.",
                 ),
             ],
             outputs=[

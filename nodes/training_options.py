@@ -18,30 +18,49 @@ def training_options() -> list:
             options=[settings.AS_SET, *settings.PRESETS],
             default=settings.AS_SET,
             optional=True,
-            tooltip="paper, quality, quick and style set everything but seed, resolution, prompt and words; "
-            "as_set leaves it to you.",
+            tooltip=(
+                "paper, quality, quick and style choose every setting except seed, resolution, prompt "
+                "and words. as_set uses the settings below."
+            ),
         ),
         _choice(
-            "mode", settings.MODES, "Learn with the sound, without it (plain textual inversion), or take it alone."
+            "mode",
+            settings.MODES,
+            (
+                "sound_and_adapter learns with the sound, adapter_only without it (plain "
+                "textual inversion), or use the sound alone, untrained."
+            ),
         ),
-        _choice("scale", settings.SCALES, "Size of the sound in the word: of ordinary words, 1, or unnormalised."),
+        _choice(
+            "scale",
+            settings.SCALES,
+            ("How large the sound is in the word: as large as ordinary words, of length 1, or as the encoder gave it."),
+        ),
         _choice(
             "start",
             settings.STARTS,
-            "Where the learned part starts: random, zero, at ordinary `words`, at the pictures (warm_start), or at that of "
-            "many words which tells the pictures best (best_word).",
+            (
+                "Where learning starts: random, zero, at your `words`, near the pictures (warm_start), or at the "
+                "word that describes the pictures best (best_word)."
+            ),
         ),
         io.String.Input(
             "words",
             default="",
             optional=True,
-            tooltip="Ordinary words. start = words begins with them; best_word chooses from them, with commas between "
-            "(empty: from a list of styles if `prompt` speaks of a style, else of things that sound).",
+            tooltip=(
+                "For start = words: the words to start at. For best_word: the words to choose from, "
+                "separated by commas (empty: a list of styles if `prompt` is about a style, otherwise a "
+                "list of things that make sounds)."
+            ),
         ),
         _choice(
             "norm_control",
             settings.NORM_CONTROLS,
-            "free lets the word grow; renorm keeps the size of ordinary words; dti learns its direction alone.",
+            (
+                "free lets the word's vector grow; renorm keeps it as long as ordinary words; dti learns only "
+                "its direction."
+            ),
         ),
         io.Int.Input(
             "vectors",
@@ -49,20 +68,30 @@ def training_options() -> list:
             min=1,
             max=settings.MAX_VECTORS,
             optional=True,
-            tooltip="Rows that the word takes in a prompt. More hold more detail and bend less to the rest.",
+            tooltip=(
+                "How many tokens the word takes in a prompt. More hold more detail, but mix less well "
+                "with the rest of the prompt."
+            ),
         ),
         _choice(
-            "timesteps", settings.TIMESTEPS, "Which noise levels are practised: all alike, evenly, or with a focus."
+            "timesteps",
+            settings.TIMESTEPS,
+            (
+                "Which noise levels are trained: uniform at random, stratified "
+                "evenly, composition for the layout, middle for the rest."
+            ),
         ),
-        _choice("prompts", settings.PROMPTS, "Your own sentence, or a list of neutral ones for objects or styles."),
-        io.Boolean.Input("flip", default=False, optional=True, tooltip="Learn from the mirrored pictures as well."),
+        _choice(
+            "prompts", settings.PROMPTS, ("Learn in your own `prompt`, or in many neutral ones for objects or styles.")
+        ),
+        io.Boolean.Input("flip", default=False, optional=True, tooltip="Also learn from mirrored pictures."),
         io.Int.Input(
             "accumulation",
             default=1,
             min=1,
             max=64,
             optional=True,
-            tooltip="Batches in a step: the calm of a larger batch without its memory.",
+            tooltip="Batches in each step: as steady as a larger batch_size, in less memory, but slower.",
         ),
         io.Int.Input(
             "patience",
@@ -70,10 +99,12 @@ def training_options() -> list:
             min=0,
             max=1000,
             optional=True,
-            tooltip="End after this many comparisons (one each 20 steps) without a better word; 0 goes to the end.",
+            tooltip="Stop early after this many checks (one every 20 steps) without a better word; 0 never stops early.",
         ),
         io.Mask.Input(
-            "masks", optional=True, tooltip="What to learn from: one mask for all pictures, or one for each."
+            "masks",
+            optional=True,
+            tooltip="Learn only from the white areas: one mask for all pictures, or one for each.",
         ),
         io.Int.Input(
             "preview_every",
@@ -81,19 +112,29 @@ def training_options() -> list:
             min=0,
             max=20000,
             optional=True,
-            tooltip="Draw a small picture of the word after this many steps; 0 shows the curve of the loss alone.",
+            tooltip="Draw a small picture with the word every so many steps; 0 shows only the loss curve.",
         ),
         io.String.Input(
             "resume_from",
             default="",
             optional=True,
-            tooltip="Name of a training in output/aai_training that this must go on from. Empty: it finds its own.",
+            tooltip=(
+                "The training in output/aai_training to continue, by name. Empty: an interrupted run of "
+                "the same settings is found by itself."
+            ),
         ),
-        _choice("bridge", settings.BRIDGES, "What carries the sound into the space of words (Word from Sound)."),
+        _choice(
+            "bridge",
+            settings.BRIDGES,
+            (
+                "How the sound is mapped to words before learning: see Word from "
+                "Sound. auto uses ridge where the encoder fits the CLIP."
+            ),
+        ),
         io.ClipVision.Input(
             "clip_vision",
             optional=True,
-            tooltip="For start = warm_start: the picture tower that belongs to the CLIP, from Load CLIP Vision.",
+            tooltip="For start = warm_start: the CLIP Vision model that belongs to the CLIP, from Load CLIP Vision.",
         ),
     ]
 

@@ -22,23 +22,26 @@ class AAI_WatchWords(io.ComfyNode):
             node_id="AAI_WatchWords",
             display_name="Watch Words",
             category=CATEGORY,
-            description="Notes, while a model samples, where in the picture the words of its prompt act.",
+            description="Records, while the model samples, where in the picture each word of the prompt acts.",
             inputs=[
-                io.Model.Input("model", tooltip="The model that samples. The picture stays the same, bit for bit."),
+                io.Model.Input("model", tooltip="The model to sample with. The picture stays exactly the same."),
                 io.String.Input("words", default="<A*>", tooltip="Words of the prompt, separated by commas."),
                 io.Int.Input(
                     "windows",
                     default=1,
                     min=1,
                     max=10,
-                    tooltip="Into how many parts the run is divided, each with maps of its own.",
+                    tooltip="Divide the run into this many parts and record maps for each.",
                 ),
                 io.Int.Input(
                     "downsample",
                     default=2,
                     min=1,
                     max=8,
-                    tooltip="At which layers to look: 2 is detailed, 4 is what prompt-to-prompt uses; the nearest that exists.",
+                    tooltip=(
+                        "Which layers to record, by how much smaller than the latent they are: 2 is "
+                        "detailed, 4 is what prompt-to-prompt uses."
+                    ),
                 ),
             ],
             outputs=[
@@ -69,13 +72,17 @@ class AAI_AttentionHeatmap(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How strongly the map covers the picture.",
+                    tooltip="How opaque the map is over the picture.",
                 ),
             ],
             outputs=[
                 io.Image.Output("overlay", display_name="overlay", tooltip="A picture for each word."),
                 io.Mask.Output("mask", display_name="mask", tooltip="The same maps as masks in 0..1."),
-                io.Image.Output("sheet", display_name="sheet", tooltip="All in one picture, the windows below."),
+                io.Image.Output(
+                    "sheet",
+                    display_name="sheet",
+                    tooltip="All maps in one picture, one row for each part of the run.",
+                ),
             ],
         )
 

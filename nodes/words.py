@@ -32,7 +32,7 @@ class AAI_LoadAudioToken(io.ComfyNode):
             node_id="AAI_LoadAudioToken",
             display_name="Load Audio Token",
             category=CATEGORY,
-            description="Reads a word from models/embeddings: one of Save Audio Token, or any textual inversion.",
+            description="Loads a word from models/embeddings: one that Save Audio Token saved, or any textual inversion.",
             inputs=[
                 io.Combo.Input(
                     "name",
@@ -40,7 +40,7 @@ class AAI_LoadAudioToken(io.ComfyNode):
                     tooltip="The file in models/embeddings. Press R after adding one.",
                 ),
                 io.Clip.Input(
-                    "clip", optional=True, tooltip="With it the word's width is checked before anything is drawn."
+                    "clip", optional=True, tooltip="Optional: checks right away that the word fits this CLIP."
                 ),
             ],
             outputs=[AudioTokenType.Output("audio_token", display_name="AUDIO_TOKEN", tooltip="The word A*.")],
@@ -66,7 +66,7 @@ class AAI_ApplyAdapter(io.ComfyNode):
             node_id="AAI_ApplyAdapter",
             display_name="Another Sound for the Word",
             category=CATEGORY,
-            description="Puts another sound of the same kind into a trained word, without training.",
+            description="Exchanges the sound in a trained word for another of the same kind, without training.",
             inputs=[
                 AudioTokenType.Input("audio_token", tooltip="The trained word, from Train or Load Audio Token."),
                 AudioFeatureType.Input("audio_feature", tooltip="The other sound, from Encode Sound."),
@@ -76,13 +76,18 @@ class AAI_ApplyAdapter(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="How much of the sound is in the word: 0 leaves what was learned from the pictures, 1 is as "
-                    "trained. This is not loudness.",
+                    tooltip=(
+                        "How much of the sound is in the word: 0 is only what the pictures taught, 1 is "
+                        "as trained. Not its loudness."
+                    ),
                 ),
                 io.Clip.Input(
                     "clip",
                     optional=True,
-                    tooltip="Needed for words that began with Word from Sound; the CLIP of that word.",
+                    tooltip=(
+                        "Needed for words that were made through a bridge (see Word from Sound): the "
+                        "CLIP that the word was made with."
+                    ),
                 ),
             ],
             outputs=[AudioTokenType.Output("word", display_name="AUDIO_TOKEN", tooltip="The word A*.")],
@@ -106,9 +111,9 @@ class AAI_WordFromSound(io.ComfyNode):
             node_id="AAI_WordFromSound",
             display_name="Word from Sound",
             category=CATEGORY,
-            description="Makes a word from a sound without training, and shows which ordinary words are nearest to it.",
+            description="Makes a word from a sound without training, and lists the ordinary words nearest to it.",
             inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder that shall understand the word (SD1.x or SDXL)."),
+                io.Clip.Input("clip", tooltip="The CLIP that reads the word (SD1.x or SDXL)."),
                 AudioFeatureType.Input("audio_feature", tooltip="The sound, from Encode Sound."),
                 io.Float.Input(
                     "audio_gain",
@@ -116,22 +121,25 @@ class AAI_WordFromSound(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="Size of the word; 1 is that of others.",
+                    tooltip="How long the word's vector is; 1 is as long as other words.",
                 ),
                 io.Int.Input(
                     "vocabulary",
                     default=0,
                     min=0,
                     max=100000,
-                    tooltip="Words that the bridge is built from, once for each CLIP; 0 takes all (some 20000).",
+                    tooltip="How many words the bridge is built from, once for each CLIP; 0 takes all (about 20000).",
                 ),
                 io.Combo.Input(
                     "bridge",
                     options=["ridge", "phi"],
                     default="ridge",
                     optional=True,
-                    tooltip="ridge is made in seconds to minutes; phi adds a small network that is trained once for "
-                    "each CLIP. `heard` tells how well each carries words that it has not seen.",
+                    tooltip=(
+                        "How the sound is mapped to words. ridge is built in seconds to minutes; phi "
+                        "also trains a small network, once for each CLIP. `heard` says how well each "
+                        "maps words it has not seen."
+                    ),
                 ),
                 io.Float.Input(
                     "nearest_words",
@@ -140,8 +148,10 @@ class AAI_WordFromSound(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     optional=True,
-                    tooltip="0 takes the word as it was heard; 1 makes it the ordinary words that it is nearest to. Clearer "
-                    "for sounds that have a name, further off for those that have none.",
+                    tooltip=(
+                        "Moves the word towards ordinary words: helps sounds that have a name, hurts "
+                        "others. 0 leaves it as heard."
+                    ),
                 ),
             ],
             outputs=[
@@ -149,7 +159,7 @@ class AAI_WordFromSound(io.ComfyNode):
                 io.String.Output(
                     "heard",
                     display_name="heard",
-                    tooltip="What the model hears: the nearest words, and the bridge's figures.",
+                    tooltip="What was heard: the nearest words, and how good the bridge is.",
                 ),
             ],
         )
