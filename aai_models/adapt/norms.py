@@ -77,6 +77,17 @@ class Stepper:
             for name, value in self._adam.state[adapter].items()
         }
 
+    def check(self, state: dict[str, Tensor]) -> None:
+        """Raise `ValueError` unless `state` holds all moments of every adapter in its shape, or none."""
+        names = {"step": (), "exp_avg": None, "exp_avg_sq": None}  # None: the adapter's own shape
+        expected = {
+            f"{key}.{name}": tuple(adapter.shape) if shape is None else shape
+            for key, adapter in self._adapters.items()
+            for name, shape in names.items()
+        }
+        if state and {name: tuple(value.shape) for name, value in state.items()} != expected:
+            raise ValueError("its optimizer has other tensors")
+
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take over what `state` gave."""
         for key, adapter in self._adapters.items():

@@ -212,19 +212,37 @@ class AdapterTrainer:
         return tensors, {**{name: getattr(self, name) for name in names}, "best": self.best.metadata}
 
     def restore(self, tensors: dict[str, Tensor], record: dict) -> None:
-        """Take over what `state` gave; a run that goes on from there is the same, bit for bit, on the CPU."""
+        """Take over what `state` gave; a run that goes on from there is the same, bit for bit, on the CPU.
+
+        Raises `ValueError`, `KeyError` or `TypeError` for anything else, and then leaves the run as it is.
+        """
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t.clone() for n, t in tensors.items() if n.startswith(prefix)}
 
+        adapters, best, moments = part("adapter."), part("best."), part("optimizer.")
+        shapes = {key: a.shape for key, a in self._adapters.items()}
+        for name, found in (("adapter", adapters), ("best", best)):
+            if {key: a.shape for key, a in found.items()} != shapes:
+                raise ValueError(f"its {name} has other text encoders or sizes")
+        self.stepper.check(moments)
+        state, held_out = tensors["generator"].clone(), record["held_out_losses"]
+        taken = {
+            "losses": [float(value) for value in record["losses"]],
+            "_smoothed": [float(value) for value in record["_smoothed"]],
+            "held_out_losses": [(int(step), float(value)) for step, value in held_out],
+            "best_step": int(record["best_step"]),
+            "stopped": str(record["stopped"]),
+            "loss_scale": float(record["loss_scale"]),
+            "best": replace(self._starts[0], adapters=best, metadata=dict(record["best"])),
+        }
+        torch.Generator().set_state(state)  # raises for a state that is none
+        # From here on nothing can fail: half a run would be worse than none.
         with torch.no_grad():
-            for key, value in part("adapter.").items():
-                self._adapters[key].copy_(value)
-        self.stepper.restore(part("optimizer."))
-        self.generator.set_state(tensors["generator"])
-        self._drawn = tensors["generator"].clone()
-        self.losses, self._smoothed = list(record["losses"]), list(record["_smoothed"])
-        self.held_out_losses = [(int(step), float(value)) for step, value in record["held_out_losses"]]
-        self.best_step, self.stopped = int(record["best_step"]), str(record["stopped"])
-        self.loss_scale = float(record["loss_scale"])
-        self.best = replace(self._starts[0], adapters=part("best."), metadata=record["best"])
+            for key, adapter in self._adapters.items():
+                adapter.copy_(adapters[key])
+        self.stepper.restore(moments)
+        self.generator.set_state(state)
+        self._drawn = state
+        for name, value in taken.items():
+            setattr(self, name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy.model_management as mm
 import pytest
 import torch
 from aai_pack.aai_models.adapt.config import PRESETS, from_preset
@@ -170,8 +171,17 @@ class TestMasks:
         assert train(models, groups=[pictures], masks=[mask]).losses != train(models, groups=[pictures]).losses
 
     @pytest.mark.parametrize(
-        ("mask", "words"), [(torch.zeros(1, 8, 8), "Mask 1 is empty"), (torch.ones(2, 8, 8), "2 masks for 3 pictures")]
+        ("mask", "words"),
+        [
+            (torch.zeros(1, 8, 8), "Mask 1 is empty"),
+            (torch.full((8, 8), float("nan")), "Mask 1 is empty, or contains NaN"),
+            (torch.ones(2, 8, 8), "2 masks for 3 pictures"),
+            (torch.ones(1, 1, 8, 8), "Mask 1 has the shape"),
+            (torch.ones(1, 0, 8), "Mask 1 has the shape"),
+        ],
     )
-    def test_masks_that_do_not_fit(self, models, mask, words):
+    def test_masks_that_do_not_fit(self, models, mask, words, monkeypatch):
+        """Before anything is loaded or encoded."""
+        monkeypatch.setattr(mm, "load_models_gpu", lambda *_, **__: pytest.fail("a model was loaded"))
         with pytest.raises(TrainingError, match=words):
             train(models, masks=[mask])

@@ -101,6 +101,23 @@ def test_changed_inputs_are_refused_with_the_difference(tmp_path):
     assert torch.equal(other.adapters["clip_l"], before) and other.step == 0
 
 
+@pytest.mark.parametrize(
+    "missing", ["adapter.clip_l", "best.clip_l", "optimizer.clip_l.exp_avg", "generator", "losses"]
+)
+def test_a_file_that_lacks_something_changes_nothing(missing):
+    """Half a run would go on as if it were whole."""
+    first, second = trainer(noisy_loss), trainer(noisy_loss)
+    first.run(lambda _: None)
+    tensors, record = first.state()
+    before = second.state()
+    (record if missing == "losses" else tensors).pop(missing)
+    with pytest.raises((ValueError, KeyError)):
+        second.restore(tensors, record)
+    after = second.state()
+    assert all(torch.equal(before[0][name], tensor) for name, tensor in after[0].items())
+    assert before[1] == after[1] and second.step == 0
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 64])
 def test_other_files(tmp_path, content):
     (tmp_path / "run.safetensors").write_bytes(content)

@@ -55,9 +55,34 @@ def require_pictures(groups: Groups, masks: list[Tensor]) -> None:
             )
         if not bool(torch.isfinite(picture).all()):
             raise TrainingError(
-                f"Reference picture {number} holds values that are not numbers",
-                "Pixels lie in 0..1",
-                "Replace the picture",
+                f"Reference picture {number} contains NaN or infinity", "Pixels lie in 0..1", "Replace the picture"
+            )
+    _require_masks(masks, len(pictures))
+
+
+def _single_masks(masks: list[Tensor]) -> list[Tensor]:
+    """Masks (B, H, W) or (H, W) -> one (H, W) for each."""
+    return [single.float() for mask in masks for single in (mask if mask.ndim == 3 else mask[None])]
+
+
+def _require_masks(masks: list[Tensor], pictures: int) -> None:
+    single = _single_masks(masks)
+    if len(single) not in (0, 1, pictures):
+        raise TrainingError(
+            f"There are {len(single)} masks for {pictures} pictures",
+            "Each picture has its own mask, or one mask counts for all",
+            "Connect as many masks as pictures",
+        )
+    for number, mask in enumerate(single, start=1):
+        if mask.ndim != 2 or 0 in mask.shape:
+            raise TrainingError(
+                f"Mask {number} has the shape {tuple(mask.shape)}", "It has height and width", "Connect a MASK"
+            )
+        if not bool(torch.isfinite(mask).all()) or float(mask.max()) <= 0:
+            raise TrainingError(
+                f"Mask {number} is empty, or contains NaN or infinity",
+                "The word is learned from its white areas",
+                "Paint it, or disconnect it",
             )
 
 
@@ -101,23 +126,11 @@ def _prepare_picture(picture: Tensor, resolution: int) -> Tensor:
 
 def _prepare_masks(masks: list[Tensor], count: int, size: tuple[int, int], resolution: int) -> Tensor | None:
     """Masks (B, H, W) -> (count, 1, h, w) at the latents' size, cropped as the pictures are."""
-    single = [mask.float() for batch in masks for mask in batch]
+    single = _single_masks(masks)
     if not single:
         return None
-    if len(single) == 1:
-        single = single * count
-    if len(single) != count:
-        raise TrainingError(
-            f"There are {len(single)} masks for {count} pictures",
-            "Each picture has its own mask, or one mask counts for all",
-            "Connect as many masks as pictures",
-        )
     prepared = []
-    for number, mask in enumerate(single, start=1):
-        if not bool(torch.isfinite(mask).all()) or float(mask.max()) <= 0:
-            raise TrainingError(
-                f"Mask {number} is empty", "It marks what the word is learned from", "Paint it, or disconnect it"
-            )
+    for mask in single * count if len(single) == 1 else single:
         square = comfy.utils.common_upscale(mask[None, None], resolution, resolution, "bilinear", "center")
         prepared.append(F.interpolate(square, size=size, mode="area").clamp(0.0, 1.0).cpu())
     return torch.cat(prepared)
