@@ -114,5 +114,5 @@ def test_too_little_memory_is_one_sentence(models, monkeypatch):
         raise torch.cuda.OutOfMemoryError("out")
 
     monkeypatch.setattr(best_word, "choose", out)
-    with pytest.raises(TrainingError, match="A look at 64 px needs more"):
+    with pytest.raises(TrainingError, match="A step of 1 x 64 px needs more memory"):
         train(models, seed=78)

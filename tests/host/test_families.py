@@ -193,7 +193,7 @@ class TestRefiner:
             ((told, extra),) = prompt_words.encode(refiner[1], "a photo of <A*>", {1: token})
             plain = prompt_words.encode(refiner[1], "a photo of dog", {})[0][0]
         assert told.shape == plain.shape == (1, 77, 1280) and not torch.equal(told, plain)
-        assert extra["aai_tokens"]["columns"] == {1: [4]}
+        assert extra["aai_tokens"].columns == {1: (4,)}
 
 
 class TestOtherFamilies:
