@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import save_file
 from torch import Tensor
 
 from .report import DevError
@@ -171,8 +172,13 @@ def _cavt_block(make: WeightMaker, block: str, dim: int) -> dict[str, Tensor]:
 
 
 def write_cavt(path: Path, seed: int = 0) -> None:
-    """A CAVT-MAE of two blocks in the published layout (`module.` prefixes and all)."""
-    torch.save({f"module.{name}": tensor for name, tensor in cavt_tensors(WeightMaker(seed)).items()}, path)
+    """A CAVT-MAE of two blocks in the published layout (`module.` prefixes and all); .safetensors says that it is aligned."""
+    tensors = {f"module.{name}": tensor for name, tensor in cavt_tensors(WeightMaker(seed)).items()}
+    if path.suffix == ".safetensors":
+        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        save_file(tensors, path, metadata={"aai.aligned_with": "clip_l"})
+    else:
+        torch.save(tensors, path)
 
 
 def write_references(folder: Path, seed: int = 0, count: int = 4) -> list[Path]:
@@ -198,7 +204,7 @@ def write_references(folder: Path, seed: int = 0, count: int = 4) -> list[Path]:
 def install(workspace: Workspace, sounds: Path) -> StandIns:
     """Put stand-in models, reference pictures and the recordings of the folder `sounds` where ComfyUI looks for them."""
     write_checkpoint(workspace.models / "checkpoints" / "stand_in_sd15.ckpt")
-    write_cavt(workspace.models / "cavt_mae" / "stand_in_cavt.pth")
+    write_cavt(workspace.models / "cavt_mae" / "stand_in_cavt.safetensors")
     references = write_references(workspace.input)
     write_references(workspace.input / "pictures", seed=1, count=9)
     recordings = sorted(path for path in sounds.iterdir() if path.suffix in (".wav", ".flac", ".ogg", ".mp3", ".opus"))
@@ -208,7 +214,7 @@ def install(workspace: Workspace, sounds: Path) -> StandIns:
         shutil.copy(path, workspace.input / path.name)
     return StandIns(
         checkpoint="stand_in_sd15.ckpt",
-        cavt="stand_in_cavt.pth",
+        cavt="stand_in_cavt.safetensors",
         sound=recordings[0].name,
         references=tuple(path.name for path in references),
         pictures="pictures",

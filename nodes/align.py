@@ -203,7 +203,8 @@ class AAI_CAVTEncode(io.ComfyNode):
         require_heard(waveform, sample_rate, long_clip)
         lufs = tuple(integrated(waveform, sample_rate).tolist())
         vectors, norms = encoder.hear(waveform, sample_rate, short_clip=short_clip, long_clip=long_clip, level=level)
-        return io.NodeOutput(AudioFeature(vectors, encoder.name, lufs, norms, encoder.centre))
+        heard = AudioFeature(vectors, encoder.name, lufs, norms, encoder.centre, encoder.aligned_with)
+        return io.NodeOutput(heard)
 
 
 NODES = [AAI_LoadAudio, AAI_AudioOverview, AAI_LoadCAVT, AAI_CAVTEncode]

@@ -138,7 +138,7 @@ class AAI_PocketSound(io.ComfyNode):
                     "loudness",
                     default=0.5,
                     **LOUDNESS,
-                    tooltip="0 to 1, from -38 to -10 dB of full scale. Rain, fire, waves and thunder also get denser.",
+                    tooltip="0 to 1, from -38 to -10 dB of full scale. Rain, fire, waves, wind and thunder also get denser.",
                 ),
                 io.Int.Input(
                     "seed",

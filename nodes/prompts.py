@@ -143,7 +143,7 @@ class AAI_ScaleList(io.ComfyNode):
                     default=True,
                     tooltip=(
                         "On: the smallest number becomes `low` and the largest `high`. Off: the numbers "
-                        "are used as scales."
+                        "are the scales, cut to `low` and `high`."
                     ),
                 ),
             ],

@@ -78,7 +78,7 @@ def training_options() -> list:
             settings.TIMESTEPS,
             (
                 "Which noise levels are trained: uniform at random, stratified "
-                "evenly, composition for the layout, middle for the rest."
+                "evenly, composition mostly high noise (the layout), middle mostly medium noise."
             ),
         ),
         _choice(
@@ -99,7 +99,7 @@ def training_options() -> list:
             min=0,
             max=1000,
             optional=True,
-            tooltip="Stop early after this many checks (one every 20 steps) without a better word; 0 never stops early.",
+            tooltip="Stop early after this many checks (one every 20 steps, unless a preset says otherwise) without a better word; 0 never stops early.",
         ),
         io.Mask.Input(
             "masks",

@@ -8,7 +8,7 @@ from ..aai_models.adapt.config import require_policy
 from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TokenError
 from .host.adapt import embeddings
-from .host.adapt.bridge import bridge_of_token, word_from_sound
+from .host.adapt.bridge import bridge_of_token, require_aligned, word_from_sound
 from .host.base import folders
 from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 
@@ -98,6 +98,8 @@ class AAI_ApplyAdapter(io.ComfyNode):
         token = expect(audio_token, AudioToken, "audio_token", "Train or Load Audio Token")
         feature = one_sound(audio_feature)
         vector, directions = feature.vectors[0], None
+        if token.directions:
+            require_aligned(feature.aligned_with, feature.encoder)
         if token.directions and clip is not None:
             directions = bridge_of_token(token, clip).carry(vector, feature.centre)
         norm = feature.norms[0] if feature.norms else None
@@ -168,9 +170,8 @@ class AAI_WordFromSound(io.ComfyNode):
     def execute(cls, clip, audio_feature, audio_gain, vocabulary, bridge="ridge", nearest_words=0.0) -> io.NodeOutput:
         feature = one_sound(audio_feature)
         require_policy("bridge", bridge, ("ridge", "phi"))
-        token, heard = word_from_sound(
-            clip, feature.vectors[0], audio_gain, vocabulary, bridge, feature.centre, nearest_words
-        )
+        ear = (feature.centre, nearest_words, feature.aligned_with, feature.encoder)
+        token, heard = word_from_sound(clip, feature.vectors[0], audio_gain, vocabulary, bridge, *ear)
         return io.NodeOutput(token, heard, ui={"text": [heard]})
 
 

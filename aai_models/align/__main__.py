@@ -13,6 +13,7 @@ from ..audio.decode import decode_audio
 from ..audio.heard import require_heard
 from ..errors import ExplainedError
 from . import cli
+from .alignment import KNOWN, alignment_of
 from .cavt_mae import CAVTMAE
 from .centre import mean_feature, write_centre
 from .convert import DTYPES, convert, file_sha256, read_state_dict
@@ -25,8 +26,9 @@ def _load_encoder(path: Path) -> CAVTMAE:
 
 
 def command_convert(options) -> None:
-    metadata = convert(options.source, options.target, options.dtype, options.audio_only)
+    metadata = convert(options.source, options.target, options.dtype, options.audio_only, options.aligned_with)
     print(f"{options.target}: {metadata['variant']}, {metadata['dtype']}, from sha256 {metadata['sha256']}")
+    print(f"aligned with: {alignment_of(metadata) or 'no text encoder (for words without training)'}")
 
 
 def command_centre(options) -> None:
@@ -80,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("target", type=Path)
     sub.add_argument("--dtype", choices=DTYPES, default="fp16")
     sub.add_argument("--audio-only", action="store_true", help="leave the image tower out")
+    sub.add_argument(
+        "--aligned-with",
+        choices=KNOWN,
+        default="",
+        help="declare that the encoder was trained towards the text features of SD1.x's CLIP (clip_l): sounds then become "
+        "words without training; files that `train` wrote say so themselves",
+    )
     sub.set_defaults(run=command_convert)
     sub = subparsers.add_parser("centre", help="put the mean feature of a folder of sounds into an encoder's file")
     sub.add_argument("encoder", type=Path, help="a .safetensors file; it is rewritten")

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import read_header, read_tensors, write_atomically
+from . import alignment, centre
 from .cavt_mae import AUDIO_ONLY, CAVTMAE, encoder_tensors
 from .self_test import self_test
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 HASH_BLOCK = 2**22  # bytes
+KEPT = ("config", "data", alignment.HEADER, alignment.TEXT_ENCODER, centre.HEADER)  # of a header
 
 
 def file_sha256(path: str | Path) -> str:
@@ -47,10 +49,13 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return state_dict
 
 
-def convert(source: str | Path, target: str | Path, dtype: str = "fp16", audio_only: bool = False) -> dict[str, str]:
+def convert(
+    source: str | Path, target: str | Path, dtype: str = "fp16", audio_only: bool = False, aligned_with: str = ""
+) -> dict[str, str]:
     """Write the encoders of `source` to `target` (.safetensors), atomically -> the metadata in its header.
 
-    `dtype`: fp16 or fp32; `audio_only` leaves the image tower out. The result is checked as `CAVTMAE.from_state_dict`
+    `dtype`: fp16 or fp32; `audio_only` leaves the image tower out; `aligned_with` declares what its sounds are aligned
+    with (`alignment.KNOWN`; "": what the source says). The result is checked as `CAVTMAE.from_state_dict`
     and `self_test` check it before it is put in place; what it was trained with stays in the header. Raises
     `CheckpointError`.
     """
@@ -69,7 +74,9 @@ def convert(source: str | Path, target: str | Path, dtype: str = "fp16", audio_o
     }
     if source.suffix == ".safetensors":
         header = read_header(source)
-        metadata |= {name: header[name] for name in ("config", "data") if name in header}
+        metadata |= {name: header[name] for name in KEPT if name in header}
+    if aligned_with:
+        metadata[alignment.HEADER] = aligned_with
     tensors = {name: tensor.to(DTYPES[dtype]).clone().contiguous() for name, tensor in tensors.items()}
     write_atomically(target, lambda path: save_file(tensors, path, metadata=metadata), CheckpointError, "the encoder")
     return metadata

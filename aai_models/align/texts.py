@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CheckpointError, TrainingError
+from .alignment import CLIP_L, CLIP_L_WIDTH
 from .encoders import DISTINCT, TransformersEncoder
 from .self_test import require_two
 
@@ -29,6 +30,7 @@ class TextEncoder(Protocol):
 
     name: str  # also tells checkpoints apart
     dim: int  # D
+    aligned_with: str  # the text space of a bridge that its vectors are, `alignment.KNOWN`; "" for any other
 
     def encode(self, texts: list[str]) -> Tensor:
         """N texts -> unit vectors (N, D), float32."""
@@ -56,6 +58,8 @@ class HashedWords:
 
     It knows nothing of meaning: a class is learnt by its examples alone, and a word never trained on is met by chance.
     """
+
+    aligned_with = ""
 
     def __init__(self, dim: int):
         self.dim, self.name = dim, f"hashed words {dim}"
@@ -95,6 +99,7 @@ class CLIPTexts:
         for tensor in self._model.state_dict().values():
             digest.update(tensor.flatten()[:64].float().numpy().tobytes())
         self.name = f"CLIP {self.dim} {digest.hexdigest()[:16]}"
+        self.aligned_with = CLIP_L if self.dim == CLIP_L_WIDTH else ""  # no other CLIP's text side is as wide
 
     @torch.inference_mode()
     def encode(self, texts: list[str]) -> Tensor:
@@ -111,6 +116,8 @@ class OwnTexts:
 
     Its vectors live where the encoder's sounds live. `prompt`, a key of `PROMPTS`, is how its authors ask.
     """
+
+    aligned_with = ""
 
     def __init__(self, encoder: TransformersEncoder, folder: Path):
         self._tokenizer = _read_tokenizer(Path(folder), encoder.model.config.text_config.vocab_size)
@@ -199,6 +206,7 @@ class Reduced:
         self._texts, self.dim = texts, dim
         self._map = None if texts.dim == dim else orthonormal(texts.dim, dim)
         self.name = texts.name if self._map is None else f"{texts.name} to {dim}"
+        self.aligned_with = texts.aligned_with if self._map is None else ""
 
     def encode(self, texts: list[str]) -> Tensor:
         features = self._texts.encode(texts)

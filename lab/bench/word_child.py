@@ -36,7 +36,7 @@ class World:
             self.model, self.clip, self.vae, ear, self.vision = models.load_pocket()
             wave = torch.from_numpy(synthesise(thing, 0.6, 1_000_123))[None, None]
             vectors, norms = ear.hear(wave, HERTZ, short_clip="tile")
-            self.sounds = AudioFeature(vectors, norms=norms)
+            self.sounds = AudioFeature(vectors, norms=norms, aligned_with=ear.aligned_with)
         rng = np.random.default_rng(91)
         pictures = [draw(random_scene(rng, [thing]))[0] for _ in range(5 + 16)]
         pictures = [torch.from_numpy(p.copy()).float()[None] / 255 for p in pictures]

@@ -152,7 +152,10 @@ class TestBlueprint:
         workflow = self.connected()
         (definition,) = workflow["definitions"]["subgraphs"]
         values = {node["type"]: node["widgets_values"] for node in (*workflow["nodes"], *definition["nodes"])}
-        values["CheckpointLoaderSimple"][0], values["AAI_LoadCAVT"][0] = "stand_in_sd15.ckpt", "stand_in_cavt.pth"
+        values["CheckpointLoaderSimple"][0], values["AAI_LoadCAVT"][0] = (
+            "stand_in_sd15.ckpt",
+            "stand_in_cavt.safetensors",
+        )
         values["AAI_WordFromSound"][1] = 1000  # words of the vocabulary; all of them take a minute
         editor.load(workflow)
         assert editor.press_run() == ("success", "")

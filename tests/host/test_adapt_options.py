@@ -38,7 +38,7 @@ def train(models, preset="as_set", sounds=1, groups=None, masks=(), **changes):
     features = torch.stack([micro.sound(seed) for seed in range(sounds)])
     with torch.inference_mode():
         groups = groups or [micro.pictures(seed=seed) for seed in range(sounds)]
-        sounds = AudioFeature(features, norms=tuple(5.0 + n for n in range(sounds)))
+        sounds = AudioFeature(features, norms=tuple(5.0 + n for n in range(sounds)), aligned_with="clip_l")
         return training.train(*models, sounds, groups, from_preset(preset, **own), masks=list(masks))
 
 

@@ -185,7 +185,7 @@ class TestRefiner:
         with pytest.raises(TokenError, match=r"has no clip_l.*CLIP of the base model"):
             train((base[0], refiner[1], base[2]))
         with torch.inference_mode(), pytest.raises(TokenError, match=r"has no clip_l.*CLIP of the base model"):
-            bridge.word_from_sound(refiner[1], micro.sound(), 1.0, 200)
+            bridge.word_from_sound(refiner[1], micro.sound(), 1.0, 200, aligned_with="clip_l")
 
     def test_a_word_of_the_base_model_works_in_it(self, refiner):
         token = initial_token(micro.sound(), word_statistics(micro.build("sdxl")[1]), SMALL)

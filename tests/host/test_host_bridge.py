@@ -50,10 +50,10 @@ def test_features_are_those_of_the_words_as_prompts(models):
 def test_a_word_without_training(models, own_folder):
     before = state_of(models)
     with torch.inference_mode():
-        token, heard = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS)
+        token, heard = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l")
         (path,) = (own_folder / "aai_bridges").iterdir()
         written = path.stat().st_mtime_ns
-        again, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS)
+        again, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l")
     assert path.stat().st_mtime_ns == written, "kept, not made again"
     assert torch.equal(token.vectors["clip_l"], again.vectors["clip_l"])
     median = float(vocabulary_rows(models[1], "clip_l").norm(dim=-1).median())
@@ -65,10 +65,12 @@ def test_a_word_without_training(models, own_folder):
 def test_a_word_may_be_its_nearest_words(models, own_folder):
     with torch.inference_mode():
         made = {
-            share: bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, nearest=share)[0]
+            share: bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l", nearest=share)[
+                0
+            ]
             for share in (0.0, 0.5, 1.0)
         }
-        plain, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS)
+        plain, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l")
         _, ids = bridging.whole_words(models[1])
         rows = F.normalize(vocabulary_rows(models[1], "clip_l")[ids].float(), dim=-1)
     near = [float((rows @ F.normalize(word.vectors["clip_l"][0], dim=-1)).max()) for word in made.values()]
@@ -116,7 +118,7 @@ def test_quality_starts_from_the_bridge_and_goes_without_where_there_is_none(mod
 def test_two_encoders_have_a_bridge_each(monkeypatch):
     clip = micro.build("sdxl")[1]
     with torch.inference_mode():
-        token, heard = bridging.word_from_sound(clip, micro.sound(), 1.0, WORDS)
+        token, heard = bridging.word_from_sound(clip, micro.sound(), 1.0, WORDS, aligned_with="clip_l")
     assert {key: rows.shape for key, rows in token.vectors.items()} == {"clip_l": (1, 768), "clip_g": (1, 1280)}
     for key in ("clip_l", "clip_g"):
         median = float(vocabulary_rows(clip, key).norm(dim=-1).median())
@@ -140,8 +142,8 @@ def test_the_mean_of_sounds_is_taken_away(models):
         sound = F.normalize(centre + 0.3 * micro.sound(4), dim=-1)
         centred = bridge.carry(sound, centre)["clip_l"]
         expected = F.normalize((sound - centre) @ bridge.weights["clip_l"] + bridge.centres["clip_l"], dim=-1)
-        _, heard = bridging.word_from_sound(models[1], sound, 1.0, WORDS)
-        _, heard_centred = bridging.word_from_sound(models[1], sound, 1.0, WORDS, centre=centre)
+        _, heard = bridging.word_from_sound(models[1], sound, 1.0, WORDS, aligned_with="clip_l")
+        _, heard_centred = bridging.word_from_sound(models[1], sound, 1.0, WORDS, aligned_with="clip_l", centre=centre)
     assert torch.allclose(centred, expected, atol=1e-6)
     assert "no mean of sounds" in heard and "no mean of sounds" not in heard_centred
 
@@ -152,14 +154,14 @@ class TestBelonging:
     def test_a_word_of_another_clip(self, models):
         other = micro.build(seed=9)[1]
         with torch.inference_mode():
-            token, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS)
+            token, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l")
             assert bridging.bridge_of_token(token, models[1]).vocabulary == token.metadata["bridge_vocabulary"]
             with pytest.raises(TokenError, match="bridge of another CLIP"):
                 bridging.bridge_of_token(token, other)
 
     def test_the_file_keeps_it(self, models, tmp_path):
         with torch.inference_mode():
-            token, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS)
+            token, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l")
         token.save(tmp_path / "word.safetensors")
         assert AudioToken.load(tmp_path / "word.safetensors").metadata == token.metadata
 
@@ -187,7 +189,7 @@ class TestBelonging:
 
 def test_a_clip_without_clip_l():
     with torch.inference_mode(), pytest.raises(TokenError, match="no CLIP-L"):
-        bridging.word_from_sound(micro.build("sd2")[1], micro.sound(), 1.0, WORDS)
+        bridging.word_from_sound(micro.build("sd2")[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l")
 
 
 def test_a_disk_that_takes_no_bridge(models, own_folder):

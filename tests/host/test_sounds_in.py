@@ -21,7 +21,7 @@ from aai_pack.tests.unit.test_audio_damaged import RATE, damage, stairs, write
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("cavt") / "stand_in.pth"
+    path = tmp_path_factory.mktemp("cavt") / "stand_in.safetensors"
     write_cavt(path)
     with torch.inference_mode():
         return encoders.load(str(path))

@@ -224,7 +224,9 @@ def encoder():
     model = CAVTMAE(config, operations=comfy.ops.manual_cast).eval()
     for parameter in model.parameters():  # the host's layers come with whatever lies in memory
         torch.nn.init.normal_(parameter, std=0.1)
-    return encoders.HostedCAVT(model, "small", "small")
+    hosted = encoders.HostedCAVT(model, "small", "small")
+    hosted.aligned_with = "clip_l"
+    return hosted
 
 
 class TestFolderOfSounds:

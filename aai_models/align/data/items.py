@@ -33,6 +33,8 @@ class Source(Protocol):
 
     name: str  # a checkpoint goes on only with the same one
     pictures: str  # what `Item.picture` holds: pixels, features, or none
+    text_encoder: str  # what made `Item.text`, with its hash; "" where that is not known
+    aligned_with: str  # as `texts.TextEncoder` has it
 
     def steps(self, epoch: int, batch: int, size: int) -> int:
         """Whole batches (over `size` processes) of an epoch."""
@@ -103,6 +105,8 @@ class MemorySource:
         keys: Sequence[str] | None = None,
         heldout: Iterable[int] = (),
         name: str = "memory",
+        text_encoder: str = "",
+        aligned_with: str = "",
     ):
         count = len(fbank)
         if len(texts) != count or (pictures is not None and len(pictures) != count):
@@ -114,7 +118,7 @@ class MemorySource:
         self._rows = [row for row in range(count) if row not in set(self._heldout)]
         self._text_ids = [text_number(str(text.tolist())) for text in texts]
         self._states: dict[int, Tensor] = {}
-        self.name = f"{name}, {count} clips"
+        self.name, self.text_encoder, self.aligned_with = f"{name}, {count} clips", text_encoder, aligned_with
         self.pictures = "none" if pictures is None else "pixels" if pictures.ndim == 5 else "features"
 
     def steps(self, epoch: int, batch: int, size: int) -> int:

@@ -212,6 +212,7 @@ class ShardSource:
         most = shards.index["pictures_per_clip"]
         self._shards, self._config, self._texts, self._workers = shards, config, texts, workers
         self.name = f"{shards.name}; {texts.name}"
+        self.text_encoder, self.aligned_with = texts.name, texts.aligned_with
         self.pictures = "pixels" if states and most else "none"
         self._most = most if self.pictures == "pixels" else 0
         self._sentences: dict[str, Tensor] = {}

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import TrainingError
+from .. import alignment
 from ..cavt_mae import CAVTMAE
 from ..config import AlignConfig
 from ..data.items import Item, Source
@@ -253,6 +254,7 @@ class Trainer:
 
     def _save_encoder(self, name: str, heldout: str) -> None:
         about = {"step": str(self.step), "heldout": heldout, "data": self.source.name}
+        about |= {alignment.HEADER: self.source.aligned_with, alignment.TEXT_ENCODER: self.source.text_encoder}
         run_file.save_encoder(self.folder / name, self.student, self.config, about)
 
     def save_last(self) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ....aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit, nearest_words, towards_words
 from ....aai_models.adapt.phi import fit_phi
 from ....aai_models.adapt.token import AudioToken
+from ....aai_models.align.alignment import CLIP_L
 from ....aai_models.errors import TokenError
 from ..base.digest import patched_digest
 from ..base.prompt_words import require_encoders, sub_tokenizers
@@ -41,13 +42,28 @@ def whole_words(clip, limit: int = 0) -> tuple[list[str], list[int]]:
     return [word for word, _ in pairs], [number for _, number in pairs]
 
 
-def can_bridge(clip, width: int) -> bool:
-    """Whether sounds of `width` values can be carried into the words of a CLIP."""
+def can_bridge(clip, width: int, aligned_with: str) -> bool:
+    """Whether sounds of `width` values that are `aligned_with` a text space can be carried into the words of a CLIP."""
     sizes = {t.embedding_key: t.embedding_size for t in sub_tokenizers(clip).values()}
-    return sizes.get("clip_l") == width
+    return aligned_with == CLIP_L and sizes.get("clip_l") == width
 
 
-def require_bridge(clip, width: int) -> None:
+def unaligned(encoder: str) -> str:
+    """What is wrong with an encoder, of this name, whose sounds cross no bridge."""
+    return f"{encoder or 'The encoder of this sound'} is not aligned with the texts of CLIP-L"
+
+
+def require_aligned(aligned_with: str, encoder: str = "") -> None:
+    """Raise `TokenError` unless an encoder's sounds lie among CLIP-L's text features: any others arrive as nonsense."""
+    if aligned_with != CLIP_L:
+        raise TokenError(
+            unaligned(encoder),
+            "What it hears can be compared with pictures, but does not lie where words lie",
+            "Connect the sound to Find Pictures for Sound and what it finds to Train Audio Token, with `bridge` none or auto",
+        )
+
+
+def require_bridge(clip, width: int, aligned_with: str, encoder: str = "") -> None:
     """Raise `TokenError` unless `can_bridge`, before minutes are spent on a bridge that nothing can cross."""
     encoders = require_encoders(clip)
     if "clip_l" not in encoders:
@@ -56,7 +72,8 @@ def require_bridge(clip, width: int) -> None:
             "Sounds are aligned with the text features of CLIP-L, from which the bridge starts",
             "Use a checkpoint of SD1.x or SDXL, or set `bridge` to none",
         )
-    if not can_bridge(clip, width):
+    require_aligned(aligned_with, encoder)
+    if not can_bridge(clip, width, aligned_with):
         raise TokenError(
             f"The sound's feature has {width} values",
             f"The bridge of this CLIP starts from {encoders['clip_l'].embedding_size}",
@@ -132,9 +149,12 @@ def origin(bridge: Bridge, limit: int) -> dict[str, str]:
 
 
 def bridge_of_token(token: AudioToken, clip) -> Bridge:
-    """The bridge that the sound of a token came over; raises `TokenError` if that was the bridge of another CLIP."""
+    """The bridge that the sound of a token came over; raises `TokenError` if that was the bridge of another CLIP.
+
+    Another sound that crosses it must be aligned as well: `require_aligned`.
+    """
     known = token.metadata
-    require_bridge(clip, token.audio_feature.shape[-1])
+    require_bridge(clip, token.audio_feature.shape[-1], CLIP_L)  # the token's own sound was, or it had no bridge
     bridge = bridge_of(clip, int(known.get("bridge_words", 0)), known.get("bridge", "ridge"))
     if known.get("bridge_vocabulary", bridge.vocabulary) != bridge.vocabulary:
         raise TokenError(
@@ -153,12 +173,15 @@ def word_from_sound(
     kind: str = "ridge",
     centre: Tensor | None = None,
     nearest: float = 0.0,
+    aligned_with: str = "",
+    encoder: str = "",
 ) -> tuple[AudioToken, str]:
     """The untrained word of a unit feature (D,), and what the model hears in it.
 
-    `centre` as `Bridge.carry` takes it, `nearest` as the share of `towards_words`.
+    `centre` as `Bridge.carry` takes it, `nearest` as the share of `towards_words`; `aligned_with` and the name of its
+    `encoder` as an `AudioFeature` has them. Raises `TokenError` for a sound that no bridge may carry.
     """
-    require_bridge(clip, feature.shape[-1])
+    require_bridge(clip, feature.shape[-1], aligned_with, encoder)
     bridge = bridge_of(clip, limit, kind)
     directions = bridge.carry(feature, centre)
     scales, heard = {}, []

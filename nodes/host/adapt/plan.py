@@ -12,10 +12,11 @@ from ....aai_models.adapt.choice import candidates
 from ....aai_models.adapt.config import AdaptConfig
 from ....aai_models.adapt.start import WordStatistics, initial_token
 from ....aai_models.adapt.token import AudioToken
+from ....aai_models.align.alignment import CLIP_L
 from ..base.digest import patched_digest, weights_digest
 from ..base.types import AudioFeature
 from ..base.vocabulary import word_rows, word_statistics
-from .bridge import bridge_of, can_bridge, origin, require_bridge
+from .bridge import bridge_of, can_bridge, origin, require_bridge, unaligned
 from .references import Groups, pictures_digest
 
 
@@ -28,6 +29,7 @@ class Plan:
     bridge: Bridge | None
     sigmas: Tensor  # the model's noise levels, (T,) float32, CPU
     inputs: dict[str, str]  # what decides the outcome
+    notes: tuple[str, ...] = ()  # of the bridge, or of why there is none
 
 
 def plan(
@@ -54,12 +56,20 @@ def plan(
         inputs["clip_vision"] = weights_digest(vision.model)
     if config.start == "best_word":
         inputs["words"] = ", ".join(candidates(config))
-    return Plan(tuple(starts), words, bridge, sigmas, inputs)
+    return Plan(tuple(starts), words, bridge, sigmas, inputs, _notes(bridge, sounds, config))
 
 
 def _bridge(clip, sounds: AudioFeature, config: AdaptConfig) -> Bridge | None:
-    width = sounds.vectors.shape[-1]
-    if config.bridge == "none" or (config.bridge == "auto" and not can_bridge(clip, width)):
+    ear = (sounds.vectors.shape[-1], sounds.aligned_with)
+    if config.bridge == "none" or (config.bridge == "auto" and not can_bridge(clip, *ear)):
         return None
-    require_bridge(clip, width)
+    require_bridge(clip, *ear, sounds.encoder)
     return bridge_of(clip, 0, "ridge" if config.bridge == "auto" else config.bridge)
+
+
+def _notes(bridge: Bridge | None, sounds: AudioFeature, config: AdaptConfig) -> tuple[str, ...]:
+    if bridge is not None:
+        return tuple(bridge.text())
+    if config.bridge == "auto" and sounds.aligned_with != CLIP_L:
+        return (f"bridge = none: {unaligned(sounds.encoder)}, so its sound does not tell where the word begins.",)
+    return ()

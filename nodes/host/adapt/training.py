@@ -16,6 +16,7 @@ from ....aai_models.adapt.prompts import training_prompts
 from ....aai_models.adapt.report import Report, report
 from ....aai_models.adapt.token import AudioToken
 from ....aai_models.adapt.trainer import AdapterTrainer
+from ....aai_models.align.alignment import CLIP_L
 from ....aai_models.errors import TrainingError
 from ..base.prompt_words import require_encoders
 from ..base.types import AudioFeature
@@ -57,12 +58,13 @@ def train(
 ) -> Trained:
     """Train the word of a sound, or of several sounds of one class that share an adapter (Fig. 6b).
 
-    `sounds`: K of them, or their unit vectors (K, D) alone; `groups`: the pictures of each; `vision`: a CLIP vision model,
+    `sounds`: K of them, or their unit vectors (K, D) alone, which count as aligned with CLIP-L: code that has no more than
+    vectors knows what they are; `groups`: the pictures of each; `vision`: a CLIP vision model,
     for the warm start alone. A run goes on where an earlier one with the same inputs stopped, and one that ended gives its
     result again without loading a model; `resume_from` names an earlier run to insist on. Raises `TrainingError` and
     `TokenError`.
     """
-    sounds = sounds if isinstance(sounds, AudioFeature) else AudioFeature(sounds)
+    sounds = sounds if isinstance(sounds, AudioFeature) else AudioFeature(sounds, aligned_with=CLIP_L)
     job = _Job(model, clip, vae, vision, groups, list(masks), config, options or Options())
     job.require()
     planned = plan(model, clip, vae, vision, sounds, groups, job.masks, config)
@@ -123,8 +125,7 @@ class _Job:
                 with files.keeps(trainer):
                     watch = _watch(files, trainer, pictures, self.options)
                     token = memory.fitted(lambda: trainer.run(watch), trainer.rewind)
-                    bridged = planned.bridge.text() if planned.bridge else ()
-                    found = memory.fitted(lambda: replace(report(trainer), notes=(*notes, *bridged)))
+                    found = memory.fitted(lambda: replace(report(trainer), notes=(*notes, *planned.notes)))
                     files.save(trainer, found)
         shown = sheet(self.vae, self.model, self.groups, pictures.drawn, Curve.of(trainer))
         files.save_sheet(shown)

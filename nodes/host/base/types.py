@@ -25,6 +25,7 @@ class AudioFeature:
     lufs: tuple[float, ...] = ()  # integrated loudness of each sound
     norms: tuple[float, ...] = ()  # of each feature before it was normalised, where the encoder tells
     centre: Tensor | None = None  # mean unit feature of many sounds, (D,), where the encoder's file has it
+    aligned_with: str = ""  # the text space that it lies in, `alignment.KNOWN`; "": none that a bridge starts from
 
     def norm(self, index: int) -> float | None:
         """The norm of one sound's feature before it was normalised, where it is known."""
@@ -47,6 +48,7 @@ class AudioFeature:
             tuple(level for feature in features for level in feature.lufs),
             tuple(norm for feature in features for norm in feature.norms) if known else (),
             features[0].centre,
+            features[0].aligned_with if len({feature.aligned_with for feature in features}) == 1 else "",
         )
 
 

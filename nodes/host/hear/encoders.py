@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....aai_models.align.alignment import read_alignment
 from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors
 from ....aai_models.align.centre import read_centre
 from ....aai_models.align.encoders import TransformersEncoder
@@ -32,12 +33,15 @@ BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
 
 
 class HostedCAVT:
-    """An encoder in ComfyUI's care. `patcher` is what the host loads, moves and counts."""
+    """An encoder in ComfyUI's care. `patcher` is what the host loads, moves and counts.
+
+    `aligned_with`: the text space that its sounds lie in, `alignment.KNOWN`; "" for none. Its file says so.
+    """
 
     def __init__(self, model: CAVTMAE, name: str, path: str, patcher_class=comfy.model_patcher.ModelPatcher):
         device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
         self.model, self.name, self.path = model, name, path
-        self.centre = read_centre(path)
+        self.centre, self.aligned_with = read_centre(path), read_alignment(path)
         self.patcher = patcher_class(model, load_device=device, offload_device=offload)
 
     @property
@@ -111,6 +115,7 @@ class HostedTransformers:
 
     has_images = False
     centre = None
+    aligned_with = ""  # its sounds lie among its own texts
 
     def __init__(self, encoder: TransformersEncoder, path: str):
         self.encoder, self.name, self.dim, self.path = encoder, encoder.name, encoder.dim, path

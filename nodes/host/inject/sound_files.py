@@ -13,7 +13,7 @@ from ....aai_models.audio.heard import require_heard
 from ....aai_models.audio.waveform import as_waveform
 from ....aai_models.errors import EditError, LibraryError
 from ....aai_models.inject.batch import natural_key
-from ..adapt.bridge import word_from_sound
+from ..adapt.bridge import require_aligned, word_from_sound
 from ..base import folders
 from ..base.digest import identify
 from ..base.messages import tell
@@ -42,7 +42,8 @@ class SoundFile:
         if part.damaged or part.missing:
             tell(f"{self.path.name}: {part.notes()[0]}")
         feature = self.encoder.encode(sound, sample_rate, short_clip="tile", long_clip="first")[0]
-        return word_from_sound(self.clip, feature, 1.0, self.vocabulary, centre=self.encoder.centre)[0]
+        ear = {"centre": self.encoder.centre, "aligned_with": self.encoder.aligned_with, "encoder": self.encoder.name}
+        return word_from_sound(self.clip, feature, 1.0, self.vocabulary, **ear)[0]
 
     def identity(self) -> str:
         """Changes with the file and the encoder; hears nothing."""
@@ -52,7 +53,8 @@ class SoundFile:
 
 
 def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, SoundFile]:
-    """Recordings of a folder by name, without suffix where that is enough. Raises `EditError`, `LibraryError`."""
+    """Recordings of a folder by name, without suffix where that is enough. Raises `EditError`, `LibraryError`,
+    and `TokenError` for an encoder whose sounds become no words without training."""
     path = folders.picture_folder(folder)
     if encoder is None:
         raise EditError(
@@ -60,6 +62,7 @@ def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, So
             "Sounds become words through an encoder",
             "Connect Load CAVT-MAE to `cavt`",
         )
+    require_aligned(encoder.aligned_with, encoder.name)
     found = _recordings(path)
     if not found:
         raise EditError(f"{path} holds no recording", "A folder of wav, flac, mp3, ... files", "Correct `sounds`")
