@@ -99,7 +99,8 @@ def training_options() -> list:
             min=0,
             max=1000,
             optional=True,
-            tooltip="Stop early after this many checks (one every 20 steps, unless a preset says otherwise) without a better word; 0 never stops early.",
+            tooltip="Stop early after this many checks (one every 20 steps by default) without a better word; "
+            "0 never stops early.",
         ),
         io.Mask.Input(
             "masks",
