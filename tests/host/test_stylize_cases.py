@@ -275,7 +275,7 @@ class TestPlans:
             raise AssertionError("A plan hears nothing")
 
         monkeypatch.setattr(bridge, "bridge_of", refuse)
-        monkeypatch.setattr(sound_files, "decode_audio", refuse)
+        monkeypatch.setattr(sound_files, "decode_part", refuse)
         monkeypatch.setattr(encoder, "encode", refuse, raising=False)
         inputs = self.inputs(models, tmp_path / "photos", sounds=str(tmp_path / "sounds"), cavt=encoder, vocabulary=0)
         report = AAI_BatchStylize.execute(**inputs)[1]
