@@ -178,6 +178,8 @@ def _read_tokenizer(folder: Path, vocab_size: int):
     require_tokenizer(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if tokenizer is None:
+            raise ValueError("transformers knows no tokenizer for it")
     except Exception as error:
         raise CheckpointError(
             f"{folder}'s tokenizer cannot be read ({type(error).__name__}: {str(error)[:200]})",

@@ -124,30 +124,30 @@ def inject_cross(
     factors: `own_factors` of the same edits. whole: an edit that keeps nothing of its own may take the place of its rows
     in the first call, which saves the second and gives the source's rounding; not where `attend` does more than attend.
     """
-    gathered = [None if edit.source is None else source_values(v[edit.rows], edit) for edit in edits]
-    swapped = [
-        whole and g is not None and not edit.mix.keeps and g.shape[1] == k.shape[1]
-        for edit, g in zip(edits, gathered, strict=True)
+    taken = [
+        (edit.rows, *edit.source, source_values(v[edit.rows], edit.mix, edit.source[1].shape[1]), edit.mix.keeps)
+        for edit in edits
+        if edit.source is not None
     ]
-    values = v if all(swapped) else v * factors
-    if any(swapped):
-        chosen = [(edit, g) for edit, g, is_swapped in zip(edits, gathered, swapped, strict=True) if is_swapped]
-        values = put_rows(values, [(edit.rows, g) for edit, g in chosen])
-        q = put_rows(q, [(edit.rows, edit.source[0]) for edit, _ in chosen])
-        k = put_rows(k, [(edit.rows, edit.source[1]) for edit, _ in chosen])
+    fits = [whole and not keeps and gathered.shape[1] == k.shape[1] for *_, gathered, keeps in taken]
+    swapped, added = ([p for p, fit in zip(taken, fits, strict=True) if fit is wanted] for wanted in (True, False))
+    values = v if len(swapped) == len(edits) else v * factors
+    if swapped:
+        values = put_rows(values, [(rows, gathered) for rows, _, _, gathered, _ in swapped])
+        q = put_rows(q, [(rows, q_source) for rows, q_source, *_ in swapped])
+        k = put_rows(k, [(rows, k_source) for rows, _, k_source, *_ in swapped])
     out = attend(q, k, values)
-    for edit, values, is_swapped in zip(edits, gathered, swapped, strict=True):
-        if values is not None and not is_swapped:
-            out[edit.rows].add_(attend_source(*edit.source, values))
+    for rows, q_source, k_source, gathered, _ in added:
+        out[rows].add_(attend_source(q_source, k_source, gathered))
     return out
 
 
-def source_values(values: Tensor, edit: RowEdit) -> Tensor:
-    """(b, r*T, C) values of the edit's rows, gathered onto the source's columns: (b, r*S, C)."""
-    columns, targets = edit.mix.source.shape
+def source_values(values: Tensor, mix: ColumnMix, length: int) -> Tensor:
+    """(b, r*T, C) values of an edit's rows, gathered onto the `length` columns of the source's k: (b, r*S, C)."""
+    columns, targets = mix.source.shape
     once = values[:, :targets]
-    gathered = once if edit.mix.same else edit.mix.source @ once
-    repeats = edit.source[1].shape[1] // columns
+    gathered = once if mix.same else mix.source @ once
+    repeats = length // columns
     return gathered.repeat(1, repeats, 1) if repeats > 1 else gathered
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import comfy.clip_model
 import comfy.model_management as mm
@@ -24,9 +24,6 @@ from torch import Tensor, nn
 
 from ....aai_models.errors import TrainingError
 
-if TYPE_CHECKING:
-    from .frozen import FrozenModels
-
 log = logging.getLogger(__name__)
 GIGABYTE = 2**30
 PLAIN = 10  # what a step keeps over the host's own estimate for sampling, measured on SD1.5 at 512 px
@@ -35,10 +32,27 @@ WAYS = ("plain", "recompute", "release")
 BLOCKS = (ResBlock, BasicTransformerBlock, comfy.clip_model.CLIPLayer)  # none inside another
 
 
+class Models(Protocol):
+    """What a way changes of the models of a training."""
+
+    is_thrifty: bool  # whether layers of the text encoders are computed again
+    releases_text: bool  # whether they leave the device while the diffusion model works
+
+    @property
+    def device(self): ...
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    def text_closed(self) -> None: ...
+
+    def text_ready(self) -> None: ...
+
+
 class StepMemory:
     """How steps are computed now. Use as a context manager; `less` goes on to the next way."""
 
-    def __init__(self, models: FrozenModels, way: str, what: str):
+    def __init__(self, models: Models, way: str, what: str):
         self._models, self._what = models, what
         self._first = WAYS.index(way)
         self._way, self._is_guarded = 0, False
