@@ -70,8 +70,8 @@ class Bridge:
         if feature.shape[-1] != self.feature_centre.shape[-1]:
             raise TokenError(
                 f"The sound's feature has {feature.shape[-1]} values",
-                f"The bridge of this CLIP starts from {self.feature_centre.shape[-1]}",
-                "Use an encoder that is aligned with this text encoder",
+                f"The bridge of this CLIP takes features of {self.feature_centre.shape[-1]} values",
+                "Use an audio encoder that is aligned with this text encoder",
             )
         centred = F.normalize(feature.float(), dim=-1) - (self.feature_centre if centre is None else centre.float())
         return {key: F.normalize(self.rows(key, centred), dim=-1) for key in self.weights}
@@ -147,8 +147,8 @@ class Split:
         """Split `count` words; raises `TokenError` for fewer than `MIN_WORDS`."""
         if count < MIN_WORDS:
             raise TokenError(
-                f"There are {count} words to learn from",
-                f"A bridge needs {MIN_WORDS}",
+                f"The vocabulary of this CLIP has {count} usable words",
+                f"A bridge needs at least {MIN_WORDS}",
                 "Use a CLIP with its whole vocabulary",
             )
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))

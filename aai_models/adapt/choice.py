@@ -66,8 +66,8 @@ def choose(
     found = [(word, sum(logs[word]) / len(logs[word])) for word in left]
     if not math.isfinite(found[0][1]):
         raise TrainingError(
-            "Under no word is the loss a finite number",
-            "`start` is set to best_word, which compares words by it",
+            "The loss is NaN or infinite for every word",
+            "`start` is set to best_word, which chooses the word with the lowest loss",
             "Load the model in fp32 or bf16, or choose another start",
         )
     return found

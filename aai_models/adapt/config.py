@@ -62,7 +62,7 @@ class AdaptConfig:
         if self.prompts == "own" and PLACEHOLDER not in self.prompt:
             raise TrainingError(
                 f"The training prompt {self.prompt!r} has no {PLACEHOLDER}",
-                f"{PLACEHOLDER} marks where the word stands",
+                f"{PLACEHOLDER} marks the place of the word",
                 f'Write for instance "a photo of {PLACEHOLDER}"',
             )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -71,16 +71,16 @@ class AdaptConfig:
             )
         if self.start == "words" and not self.words.strip():
             raise TrainingError(
-                "The word shall start from ordinary words, but there are none",
-                "`words` holds one or more of them",
-                "Write for instance thunder into it, or set `start` to random",
+                "`start` is set to words, but `words` is empty",
+                "`words` must hold at least one ordinary word",
+                "Write for instance thunder, or set `start` to random",
             )
 
 
 def require_policy(name: str, value: str, known: tuple[str, ...]) -> None:
     """Raise `TrainingError` unless `value` is one of the `known` values of the policy `name`."""
     if value not in known:
-        raise TrainingError(f"{name} is {value!r}", f"It is one of {', '.join(known)}", "Choose one of them")
+        raise TrainingError(f"{name} is {value!r}", f"It must be one of {', '.join(known)}", "Choose one of them")
 
 
 def _require_range(name: str, value: float, low: float, high: float) -> None:

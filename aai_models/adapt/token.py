@@ -89,12 +89,12 @@ class AudioToken:
             raise TokenError(
                 f"The sound's feature has {audio_feature.numel()} values",
                 f"This word was made from a feature of {self.audio_feature.numel()} values",
-                "Encode the sound with the encoder that the word was trained with",
+                "Encode the sound with the audio encoder that the word was trained with",
             )
         if self.directions and directions is None:
             raise TokenError(
-                "The sound in this word was carried over a bridge",
-                "Another sound must be carried over the same one",
+                "The sound in this word went through a bridge",
+                "Another sound must go through the same bridge",
                 "Connect the CLIP that the word was trained with",
             )
         feature = audio_feature.detach().clone().float()
@@ -109,7 +109,7 @@ class AudioToken:
         """
         if not any(self.scales.values()):
             raise TokenError(
-                "This word was learned without a sound",
+                "This word was trained without a sound",
                 "Only a word that was trained with its sound can take another one",
                 "Train it with `mode` set to sound_and_adapter",
             )
@@ -118,9 +118,9 @@ class AudioToken:
             return token
         if not norm:
             raise TokenError(
-                "The new sound comes from an encoder that gives unit features alone",
-                "This word has its sound in the size that the encoder gave it",
-                "Encode the sound with the encoder that the word was trained with",
+                "The audio encoder of the new sound only gives features normalised to length 1",
+                "This word needs the length before normalisation (`scale` raw)",
+                "Encode the sound with the audio encoder that the word was trained with",
             )
         return replace(token, scales=dict.fromkeys(token.scales, norm))
 
@@ -147,7 +147,7 @@ class AudioToken:
         try:
             header = read_header(path)
             if header.get("format") != FORMAT:
-                raise ValueError("it lacks the header of an audio token")
+                raise ValueError("it has no audio token header")
             adapters = {key: _unpack(text) for key, text in json.loads(header["aai.adapters"]).items()}
             return cls(
                 audio_feature=_unpack(header["aai.audio_feature"]),
@@ -160,7 +160,7 @@ class AudioToken:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise TokenError(
                 f"{Path(path).name} is not an audio token of this pack ({error})",
-                "A token file is a .safetensors file that Save Audio Token wrote",
+                "It must be a .safetensors file that Save Audio Token wrote",
                 "An ordinary embedding needs no loader: write embedding:name in a prompt",
             ) from None
 

@@ -163,7 +163,7 @@ class AdapterTrainer:
         if not self._smoothed:
             raise TrainingError(
                 f"The loss became {value} at step {self.step + 1}",
-                "It must stay a finite number",
+                "It must not be NaN or infinite",
                 "Lower the learning rate, or load the model in fp32 or bf16",
             )
         self.stopped = f"the loss became {value} at step {self.step + 1}"
@@ -177,7 +177,7 @@ class AdapterTrainer:
         growth = self._growth()
         if growth > DIVERGED:
             # Beside a word of that size the text encoder does not see the rest of a prompt.
-            self.stopped = f"the word grew to {growth:.0f} times its size, lower the learning rate"
+            self.stopped = f"the word grew to {growth:.0f} times its initial size; lower the learning rate"
             return
         share = self.config.smoothing
         smoothed = share * self._smoothed[-1] + (1 - share) * mean if self._smoothed else mean

@@ -44,14 +44,16 @@ def write_centre(path: str | Path, centre: Tensor) -> None:
     if path.suffix != ".safetensors":
         raise CheckpointError(
             f"{path.name} has no header to write into",
-            "The mean is kept in a .safetensors file",
+            "The mean is written into the header of a .safetensors file",
             "Convert the encoder first: python -m aai_models.align convert",
         )
     try:
         header, tensors = read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path.name} cannot be read ({error})", "It must be an encoder's .safetensors file", "Fetch the file again"
+            f"{path.name} cannot be read ({error})",
+            "It must be an encoder's .safetensors file",
+            "Download the file again",
         ) from None
     header[HEADER] = json.dumps([round(float(value), 8) for value in centre])
     write_atomically(
@@ -81,8 +83,8 @@ def mean_feature(
         on_file(number, len(paths))
     if len(features) < MIN_SOUNDS:
         raise CheckpointError(
-            f"{folder} holds {len(features)} sounds that can be read",
-            f"A mean needs {MIN_SOUNDS} different ones or more",
-            "Give a folder with more recordings, of as many kinds as you have",
+            f"{folder} holds {len(features)} readable sounds",
+            f"A mean needs at least {MIN_SOUNDS} different sounds",
+            "Choose a folder with more recordings, of as many kinds as you have",
         )
     return torch.stack(features).mean(0), len(features)

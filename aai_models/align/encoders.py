@@ -77,7 +77,7 @@ class TransformersEncoder:
     def note(self) -> str:
         """What a person should know of how it hears; empty for most."""
         if self.kind == "pe_audio_frame":
-            return f"{self.name} hears each moment by itself; what it hears is averaged over the sound."
+            return f"{self.name} encodes each moment by itself; its features are averaged over the sound."
         return ""
 
     def self_test(self, encode) -> None:

@@ -127,8 +127,8 @@ def require_states(states: Tensor, reading: str) -> None:
     """Raise `TrainingError` unless the shared block can see these states."""
     if states.ndim != 3:
         raise TrainingError(
-            f"momentum_target `{reading}` got finished picture features {tuple(states.shape)}",
-            "It needs pictures, since its teacher sees through CAVT-MAE's own last block",
+            f"momentum_target `{reading}` got precomputed picture features {tuple(states.shape)}",
+            "It needs pictures, since its teacher encodes them with CAVT-MAE's own last block",
             "Give pictures, or choose `frozen`, `audio` or `head`",
         )
 

@@ -41,8 +41,8 @@ def require_heard(
     verb = "is" if len(silent) == 1 else "are"
     elsewhere = seconds > SECONDS and any(float(whole[k]) >= SILENCE_PEAK for k in silent)
     raise AudioError(
-        f"{names} {verb} silent" + (f" in the {SECONDS:g} s that are heard ({long_clip})" if elsewhere else ""),
-        "A word can only be made of something that can be heard",
+        f"{names} {verb} silent" + (f" in the {SECONDS:g} s that the encoder uses ({long_clip})" if elsewhere else ""),
+        "A word needs a sound that can be heard",
         "Set `long_clip` to loudest, or choose another part of the recording"
         if elsewhere
         else "Choose another part of the recording with `start` and `duration`"

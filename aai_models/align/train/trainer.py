@@ -328,7 +328,7 @@ class _Log:
             raise TrainingError(
                 f"Could not write the log ({error.strerror or error})",
                 "The training's folder must be writable and have room",
-                "Free some space; the same command goes on from the last checkpoint",
+                "Free some space; the same command continues from the last checkpoint",
             ) from None
 
     def close(self) -> None:

@@ -36,9 +36,9 @@ class AudioFeature:
         names = sorted({feature.encoder for feature in features})
         if len(names) > 1:
             raise TokenError(
-                f"The sounds were heard by {' and by '.join(names)}",
-                "Sounds that share a word come from one encoder",
-                "Encode them all with the same one",
+                f"The sounds were encoded by {' and by '.join(names)}",
+                "Sounds that share a word must come from one audio encoder",
+                "Encode them all with the same encoder",
             )
         known = all(feature.norms for feature in features)
         return cls(
@@ -56,6 +56,6 @@ def expect(value, kind: type | tuple[type, ...], what: str, source: str):
         raise TokenError(
             f"The input {what} carries a {type(value).__name__}",
             f"It must come from {source}",
-            "Reconnect the wire",
+            "Connect that output",
         )
     return value

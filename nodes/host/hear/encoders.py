@@ -91,9 +91,9 @@ def _finite(features: Tensor) -> Tensor:
     wrong = (~features.isfinite()).any(dim=-1).nonzero().flatten().tolist()
     if wrong:
         raise AudioError(
-            f"What the encoder hears in part {wrong[0] + 1} of {features.shape[0]} is not a number",
-            "Every value of a feature is finite",
-            "Look at the sound; if it is an ordinary one, start ComfyUI with --fp32-text-enc or fetch the encoder again",
+            f"The audio encoder gave NaN or infinity for part {wrong[0] + 1} of {features.shape[0]}",
+            "Every value of a feature must be finite",
+            "Check the sound. If it is intact, start ComfyUI with --fp32-text-enc or download the encoder again",
         )
     return features
 

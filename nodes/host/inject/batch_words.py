@@ -46,8 +46,8 @@ def name_words(tokens: list, names: list[str], recordings: dict[str, SoundFile])
     if not words:
         raise EditError(
             "There is no sound",
-            "At least one word acts on the photos",
-            "Connect audio_token, name saved_words, or name a folder of sounds",
+            "The batch needs at least one sound",
+            "Connect `audio_token`, or fill in `saved_words` or `sounds`",
         )
     return words
 
@@ -64,7 +64,7 @@ def _saved(name: str) -> SavedWord:
     if listed is None:
         raise EditError(
             f"There is no saved word {name!r}",
-            "`saved_words` are names of files in models/embeddings, separated by commas",
+            "`saved_words` must be names of files in models/embeddings, separated by commas",
             "Correct the name",
         )
     try:

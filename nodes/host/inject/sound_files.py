@@ -56,13 +56,15 @@ def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, So
     path = folders.picture_folder(folder)
     if encoder is None:
         raise EditError(
-            "There is a folder of sounds but nothing that hears",
-            "Sounds become words through an encoder",
+            "There is a folder of sounds but no audio encoder",
+            "The audio encoder turns sounds into words",
             "Connect Load CAVT-MAE to `cavt`",
         )
     found = _recordings(path)
     if not found:
-        raise EditError(f"{path} holds no recording", "A folder of wav, flac, mp3, ... files", "Correct `sounds`")
+        raise EditError(
+            f"{path} holds no recording", "It must be a folder of wav, flac, mp3, ... files", "Correct `sounds`"
+        )
     stems, heard_by = Counter(p.stem for p in found), identify(encoder.patcher, encoder.name, encoder.centre).digest
     return {p.stem if stems[p.stem] == 1 else p.name: SoundFile(p, encoder, clip, vocabulary, heard_by) for p in found}
 

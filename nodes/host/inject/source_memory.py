@@ -131,7 +131,7 @@ class AttentionBank:
         """How much of the source's attention is kept, and where."""
         kept = [call for call in self.calls if call.layers]
         if not kept:
-            return "computes the source's attention again for each edit"
+            return "recomputes the source's attention for each edit"
         each = self.bytes / len(kept) / 1e6
         places = " and in ".join(sorted({"RAM" if call.place == "ram" else "device memory" for call in kept}))
         return f"keeps {each:.1f} MB of the source's attention a step, {each * len(kept):.0f} MB in all, in {places}"

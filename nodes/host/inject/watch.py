@@ -76,7 +76,9 @@ class WordMaps:
             if keys:
                 shown.append(sum(self.sums[k] for k in keys) / sum(self.counts[k] for k in keys))
         if not shown:
-            raise EditError(f"Nothing was sampled in window {window}", "Fewer windows than steps", "Use fewer windows")
+            raise EditError(
+                f"Nothing was sampled in window {window}", "There must be fewer windows than steps", "Use fewer windows"
+            )
         return torch.cat(shown)
 
 
@@ -85,7 +87,7 @@ def watched(model, words: str, windows: int, downsample: int):
     phrases = tuple(words_of(words))
     if not phrases:
         raise EditError(
-            "No words to watch", "Words of the prompt, separated by commas", "Write some, as in `<A*>, sea`"
+            "No words to watch", "It needs words of the prompt, separated by commas", "Write some, as in `<A*>, sea`"
         )
     maps = WordMaps(phrases, windows, nearest_factor(require_unet(model), downsample))
     clone = model.clone()

@@ -162,7 +162,7 @@ def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], what: str, source
     if wrong and source == SHIPPED:
         raise PocketError(
             f"The pocket weights do not fit the {what}: the first tensor that differs is {wrong}",
-            "The weights and the code belong to one version of the pack",
+            "Weights and code must be of one version of the pack",
             "Install the pack again (git checkout -- pocket)",
         )
     if wrong:
