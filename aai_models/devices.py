@@ -1,4 +1,4 @@
-"""Where tensors are computed: the device that a person names or that is there, and what it can do. No brand is assumed."""
+"""The device that a person names or that is available, and what it can do. No brand is assumed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from .errors import DeviceError
 
-# What processors with instructions for bfloat16 say of themselves: x86 and Arm.
+# CPU capability flags of bfloat16 instructions: x86 and Arm.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx10_2", "arm_bf16", "bf16")
 
 

@@ -56,7 +56,7 @@ def _read(path: Path):
             return torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, SafetensorError):
         reason = "it is damaged or missing"
-    except Exception as error:  # whatever unpickling a stranger's file can raise
+    except Exception as error:  # unpickling an unknown file can raise anything
         reason = f"it holds more than tensors, or is damaged: {type(error).__name__}"
     raise TokenError(
         f"{path.name} cannot be read ({reason})",

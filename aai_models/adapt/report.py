@@ -1,4 +1,4 @@
-"""What a training did, for the person who waits for it."""
+"""The result of a training in figures and sentences."""
 
 from __future__ import annotations
 

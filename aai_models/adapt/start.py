@@ -69,7 +69,7 @@ def _adapter(key: str, word: WordStatistics, config: AdaptConfig, generator, row
     drawn = torch.randn(config.vectors, word.width, generator=generator) * word.std
     if config.start == "random":
         return drawn
-    # A word that is neither sound nor noise has no direction to learn along. The last two are still to come.
+    # Without sound or noise v* is 0 and has no direction. `warm_start` and `best_word` set it later.
     if config.start in ("zero", "warm_start", "best_word"):
         return drawn if config.mode == "adapter_only" else torch.zeros_like(drawn)
     if key not in rows or not rows[key].shape[0]:

@@ -43,7 +43,7 @@ def lift(feature: Tensor, width: int, seed: int = LIFT_SEED) -> Tensor:
 @lru_cache(maxsize=4)
 def _basis(larger: int, smaller: int, seed: int) -> Tensor:
     """A seeded matrix (larger, smaller) with orthonormal columns, float64 on the CPU; nobody may write into it."""
-    with torch.inference_mode(False):  # whoever asks first: it also stands in trainings
+    with torch.inference_mode(False):  # cached, and also used in trainings: so never an inference tensor
         tall = torch.randn(larger, smaller, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         return torch.linalg.qr(tall).Q
 
@@ -83,7 +83,7 @@ class AudioToken:
     ) -> AudioToken:
         """The word of another sound by the same adapter (Fig. 6b). `audio_feature`: (D,), unit norm.
 
-        A word whose sound came over a bridge needs the `directions` of the new sound from the same bridge.
+        A word whose sound went through a bridge needs the `directions` of the new sound from the same bridge.
         """
         if audio_feature.shape != self.audio_feature.shape:
             raise TokenError(
@@ -103,9 +103,9 @@ class AudioToken:
     def of_sound(
         self, audio_feature: Tensor, gain: float, directions: dict[str, Tensor] | None = None, norm: float | None = None
     ) -> AudioToken:
-        """`with_audio` for a word that has a sound in it; raises `TokenError` for one that was learned without.
+        """`with_audio` for a word that has a sound in it; raises `TokenError` for one that was trained without.
 
-        `norm`: |f_a| of the new sound before it was normalised. A word of the scale `raw` takes it for s.
+        `norm`: |f_a| of the new sound before it was normalised. A word of the scale `raw` uses it as s.
         """
         if not any(self.scales.values()):
             raise TokenError(

@@ -1,7 +1,7 @@
 """The mean feature of many sounds, kept in the header of an encoder's file.
 
-Features of sounds and of words lie around different means, although both are unit vectors of one space. What carries
-one to the other needs both means; that of the words is the text encoder's, that of the sounds belongs to this encoder.
+Features of sounds and of words lie around different means, although both are unit vectors of one space. A bridge
+from one to the other needs both means; that of words belongs to the text encoder, that of sounds to the audio encoder.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def mean_feature(
     for number, path in enumerate(paths, start=1):
         try:
             sound, rate = decode_audio(path, duration=SECONDS)
-            require_heard(sound[None], rate)  # silence would draw the mean to itself
+            require_heard(sound[None], rate)  # silence would bias the mean
             features.append(encode(sound[None], rate)[0].float())
         except AudioError:
             pass

@@ -1,4 +1,4 @@
-"""What the commands prepare, train, evaluate and ablate take, and their words on the screen."""
+"""Arguments and printed output of the commands prepare, train, evaluate and ablate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture library: a folder's pictures as features of the image tower, asked by a sound's feature (paper 3.2).
+"""The picture library: a folder's pictures as features of the image tower, searched with a sound's feature (paper 3.2).
 
 The index is one safetensors file: features (N, D) fp16, sizes and times (N,) int64, relative paths as bytes. Building is
 incremental (only what changed is encoded) and resumable (the file is saved on the way). An index that another encoder

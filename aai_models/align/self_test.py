@@ -1,4 +1,4 @@
-"""A look at an encoder that was just loaded: does it tell two quite different things apart?"""
+"""A check of an encoder that was just loaded: do two quite different inputs give different features?"""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def require_tokenizer(folder: Path) -> None:
 class HashedWords:
     """Fixed random directions, one for each word, added up: texts that share a word are near, all others at right angles.
 
-    It knows nothing of meaning: a class is learnt by its examples alone, and a word never trained on is met by chance.
+    It knows nothing of meaning: a class is learnt by its examples alone, and an untrained word is matched by chance.
     """
 
     def __init__(self, dim: int):
@@ -109,7 +109,7 @@ class CLIPTexts:
 class OwnTexts:
     """The text side of a CLAP or PE that `encoders.TransformersEncoder` read, with the tokenizer beside it.
 
-    Its vectors live where the encoder's sounds live. `prompt`, a key of `PROMPTS`, is how its authors ask.
+    Its vectors share a space with the encoder's sounds. `prompt`, a key of `PROMPTS`, is the template of its authors.
     """
 
     def __init__(self, encoder: TransformersEncoder, folder: Path):

@@ -1,4 +1,4 @@
-"""Whether there is anything to hear in what an encoder hears."""
+"""Checks that the part of a sound that an encoder uses is not silent or too short."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .waveform import SILENCE_PEAK, to_mono
 from .windows import cut_windows
 
 SHORTEST = 0.025  # seconds; one analysis window of the encoder
-SECONDS = 10.24  # that are heard at once
+SECONDS = 10.24  # checked at once
 
 
 def require_heard(
     waveform: Tensor, sample_rate: int, long_clip: str = "first", channels: str = "mean", name: str = ""
 ) -> None:
-    """Raise `AudioError` that names the clip where one of (B, C, T) is too short, or silent in the part that is heard.
+    """Raise `AudioError` that names the clip where one of (B, C, T) is too short, or silent in the part that the encoder uses.
 
     Silent is a mono sound whose peak, but for a constant, lies below -100 dBFS. `long_clip`, `channels`: as
     `encoder_input`. `name`: what a single sound is called.

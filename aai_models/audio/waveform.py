@@ -14,7 +14,7 @@ HIGHEST_RATE = 768_000  # Hz
 MOST_CHANNELS = 64  # sixth-order ambisonics has 49
 LOUDEST = 100.0  # peak of a float waveform, +40 dB over full scale: what is louder has another scale
 SILENCE_PEAK = 1e-5  # -100 dBFS
-CANCELLED = 0.1  # of the energy that unrelated channels keep in their mean; below it they stand against each other
+CANCELLED = 0.1  # of the energy that unrelated channels keep in their mean; below it they cancel each other
 FULL_SCALE = {torch.uint8: 2**7, torch.int8: 2**7, torch.int16: 2**15, torch.int32: 2**31}
 
 
@@ -22,8 +22,8 @@ def as_waveform(audio) -> tuple[Tensor, int]:
     """AUDIO -> waveform (B, C, T) float32 on CPU, sample rate in Hz. The input is never changed.
 
     Takes any mapping, (C, T) and (T,) too. Integers of 8, 16 and 32 bits are divided by their full scale, as decoding does.
-    Raises `AudioError` for None (a video without sound), wrong shapes, channels behind samples, no samples, impossible
-    rates, samples that are not numbers, and floats at the scale of integers.
+    Raises `AudioError` for None (a video without sound), wrong shapes, channels after samples, no samples, impossible
+    rates, NaN or infinity, and floats at the scale of integers.
     """
     if audio is None:
         raise AudioError(

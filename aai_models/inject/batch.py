@@ -1,4 +1,4 @@
-"""A batch of stylised pictures: its plan, and the names of its files. What is finished stands in `manifest`."""
+"""A batch of stylised pictures: its plan, and the names of its files. Finished pictures are listed in `manifest`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Job:
     sound: str
     scale: float
     file: str  # name of the picture in the output folder
-    tail: str  # what of that name tells sound and scale
+    tail: str  # the part of that name for sound and scale
     place: str  # a hash of photo, sound and scale: which picture of the batch it is, whatever the settings
     identity: str  # changes with everything that the picture depends on
-    word: str = ""  # what the sound's word is known by
+    word: str = ""  # identity of the sound's word
 
 
 def parse_scales(text: str) -> list[float]:

@@ -15,8 +15,8 @@ class Use:
 
     source: str  # the prompt of the picture that is changed
     target: str  # the prompt with the word
-    cross_end: float  # percent until which the words' places follow the source
-    self_end: float  # percent until which shapes follow it
+    cross_end: float  # percent of the run until which words keep the source's layout
+    self_end: float  # percent of the run until which shapes are copied from it
 
 
 USES = {

@@ -1,4 +1,4 @@
-"""The file of the pocket's weights: int8 with a scale for each row where a tensor is large, half precision elsewhere."""
+"""The file of the pocket models' weights: int8 with a scale for each row where a tensor is large, half precision elsewhere."""
 
 from __future__ import annotations
 

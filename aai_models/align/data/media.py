@@ -15,7 +15,7 @@ from ..images import open_picture
 from ..texts import require_tokenizer
 from .sources import SOUND, Clip
 
-SECONDS = 10.24  # that the audio tower hears
+SECONDS = 10.24  # of sound that the audio tower encodes
 LOOKED_AT, KEPT = 20, 10  # frames of a clip (paper B.1: 20, of which CLIP chooses 10)
 SIDE = 256  # pixels of a stored picture's shorter side
 SILENT = 1e-4  # peak below which a clip is silence, -80 dBFS

@@ -169,10 +169,10 @@ def prepare(
 
 @dataclass
 class _State:
-    """How far the writing is, kept beside the shards."""
+    """Progress of the writing, kept beside the shards."""
 
     of: str  # tells which clips and settings
-    read: dict[str, int] = field(default_factory=dict)  # clips of each split that are behind us
+    read: dict[str, int] = field(default_factory=dict)  # clips of each split that are done
     shards: dict[str, list[dict]] = field(default_factory=dict)
     rows: int = 0
     most: int = 0  # pictures of a clip

@@ -37,10 +37,10 @@ STYLES = ("label", "laion", "languagebind", "ensemble")
 
 @dataclass
 class Judged:
-    """An encoder as the evaluator asks it."""
+    """An encoder as the evaluation uses it."""
 
     encoder: CAVTEncoder | TransformersEncoder
-    config: AlignConfig  # how it hears and which picture it sees
+    config: AlignConfig  # how sounds are prepared and which picture of a clip is used
     head: PictureHead | None = None
     trained_on: str = ""
 
@@ -95,7 +95,7 @@ class Judged:
 
 @dataclass
 class SetFeatures:
-    """A split as an encoder hears and sees it."""
+    """Features of a split's sounds and pictures."""
 
     audio: Tensor  # (N, D)
     pictures: Tensor | None  # (N, D), rows of clips without one are zero

@@ -65,7 +65,7 @@ class Stepper:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
         self.precision = _precision(config.precision, world.device)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == torch.float16)
-        self.averaged = False  # the teacher has been, for a step that the student has not made yet
+        self.averaged = False  # updated already, for a step that the student has not made yet
 
     def autocast(self):
         if self.precision == torch.float32:

@@ -1,4 +1,4 @@
-"""One training of CAVT-MAE: epochs, schedules, held-out looks, checkpoints, and a way back after any end."""
+"""One training of CAVT-MAE: epochs, schedules, held-out evaluations, checkpoints, and resuming after any end."""
 
 from __future__ import annotations
 

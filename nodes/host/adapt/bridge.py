@@ -48,7 +48,7 @@ def can_bridge(clip, width: int) -> bool:
 
 
 def require_bridge(clip, width: int) -> None:
-    """Raise `TokenError` unless `can_bridge`, before minutes are spent on a bridge that nothing can cross."""
+    """Raise `TokenError` unless `can_bridge`, before minutes are spent on a bridge that cannot be used."""
     encoders = require_encoders(clip)
     if "clip_l" not in encoders:
         raise TokenError(
@@ -127,12 +127,12 @@ def _features(clip, ids: list[int]) -> Tensor:
 
 
 def origin(bridge: Bridge, limit: int) -> dict[str, str]:
-    """What a token remembers of the bridge that its sound came over."""
+    """What a token's metadata says about the bridge of its sound."""
     return {"bridge": bridge.kind, "bridge_vocabulary": bridge.vocabulary, "bridge_words": str(limit)}
 
 
 def bridge_of_token(token: AudioToken, clip) -> Bridge:
-    """The bridge that the sound of a token came over; raises `TokenError` if that was the bridge of another CLIP."""
+    """The bridge of a token's sound; raises `TokenError` if that was the bridge of another CLIP."""
     known = token.metadata
     require_bridge(clip, token.audio_feature.shape[-1])
     bridge = bridge_of(clip, int(known.get("bridge_words", 0)), known.get("bridge", "ridge"))
@@ -154,7 +154,7 @@ def word_from_sound(
     centre: Tensor | None = None,
     nearest: float = 0.0,
 ) -> tuple[AudioToken, str]:
-    """The untrained word of a unit feature (D,), and what the model hears in it.
+    """The untrained word of a unit feature (D,), and the ordinary words nearest to it.
 
     `centre` as `Bridge.carry` takes it, `nearest` as the share of `towards_words`.
     """

@@ -128,7 +128,7 @@ def stamps(text: str) -> list[str]:
 
 
 def problem(name: str | None) -> str | None:
-    """Why an embedding cannot be loaded, as one or two sentences; None if nothing speaks against it."""
+    """Why an embedding cannot be loaded, as one or two sentences; None if it can."""
     if name not in names():
         return (
             f"There is no embedding {name!r} in models/embeddings. Put the file there and press R, or choose another."

@@ -18,12 +18,12 @@ WordMapsType = io.Custom("AAI_WORD_MAPS")
 
 @dataclass(frozen=True)
 class AudioFeature:
-    """What an encoder hears in a batch of sounds."""
+    """The audio encoder's features of a batch of sounds."""
 
     vectors: Tensor  # (B, D), unit norm, float32, CPU
     encoder: str = ""  # the encoder's file name
     lufs: tuple[float, ...] = ()  # integrated loudness of each sound
-    norms: tuple[float, ...] = ()  # of each feature before it was normalised, where the encoder tells
+    norms: tuple[float, ...] = ()  # norm of each feature before normalisation, where the encoder gives it
     centre: Tensor | None = None  # mean unit feature of many sounds, (D,), where the encoder's file has it
 
     def norm(self, index: int) -> float | None:
@@ -32,7 +32,7 @@ class AudioFeature:
 
     @classmethod
     def joined(cls, features: list[AudioFeature]) -> AudioFeature:
-        """The sounds of several features as one batch; raises `TokenError` if different encoders heard them."""
+        """The sounds of several features as one batch; raises `TokenError` if different encoders made them."""
         names = sorted({feature.encoder for feature in features})
         if len(names) > 1:
             raise TokenError(

@@ -32,7 +32,7 @@ BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
 
 
 class HostedCAVT:
-    """An encoder in ComfyUI's care. `patcher` is what the host loads, moves and counts."""
+    """A CAVT-MAE whose memory ComfyUI manages. `patcher` is what the host loads, moves and counts."""
 
     def __init__(self, model: CAVTMAE, name: str, path: str, patcher_class=comfy.model_patcher.ModelPatcher):
         device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
@@ -87,7 +87,7 @@ class HostedCAVT:
 
 
 def _finite(features: Tensor) -> Tensor:
-    """Features (B, D) as they are; raises `AudioError` where one is no number, which would end in the word."""
+    """Features (B, D) as they are; raises `AudioError` for NaN or infinity, which would spoil the word."""
     wrong = (~features.isfinite()).any(dim=-1).nonzero().flatten().tolist()
     if wrong:
         raise AudioError(
@@ -107,7 +107,7 @@ class _Holder(torch.nn.Module):
 
 
 class HostedTransformers:
-    """An encoder of `transformers` in ComfyUI's care. Its layers are not the host's, so it is always loaded whole."""
+    """An encoder of `transformers` whose memory ComfyUI manages. Always loaded whole, as its layers are not the host's."""
 
     has_images = False
     centre = None
@@ -122,7 +122,7 @@ class HostedTransformers:
 
     @property
     def note(self) -> str:
-        """What a person should know of how it hears; empty for most."""
+        """What a person should know about how it encodes; empty for most."""
         return self.encoder.note
 
     def get_ram_usage(self) -> int:
@@ -155,7 +155,7 @@ class HostedTransformers:
 
 
 class HostedTexts:
-    """The text side of a `HostedTransformers`: the same weights, loaded by the host when words are read."""
+    """The text side of a `HostedTransformers`: the same weights, loaded by the host when texts are encoded."""
 
     def __init__(self, texts: OwnTexts, load: Callable[[], None]):
         self._texts, self._load_model = texts, load

@@ -74,14 +74,14 @@ def _saved(name: str) -> SavedWord:
 
 
 def token_of(word: Word) -> AudioToken:
-    """The word itself; a recording is heard for it."""
+    """The word itself; a recording is encoded first."""
     if isinstance(word, SoundFile):
         return word.word()
     return word.token if isinstance(word, SavedWord) else word
 
 
 def identity_of(word: Word) -> str:
-    """Changes with the word; hears nothing."""
+    """Changes with the word; encodes nothing."""
     if isinstance(word, (SoundFile, Unmade)):
         return word.identity()
     digest = hashlib.sha256()

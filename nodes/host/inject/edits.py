@@ -114,12 +114,12 @@ class Branch:
     edit: Edit | None = None
     blend_columns: tuple[int, ...] = ()  # columns whose maps make the mask of local blend
     blend_mask: Tensor | None = None  # (B, H, W) the artist's own mask
-    photo: Photo | None = None  # how a photo takes the place of a generated source
+    photo: Photo | None = None  # how a photo replaces a generated source
     prompts: tuple[PromptWords, ...] = ()  # of the source and all edits
 
 
 class NeedsEditModel:
-    """Rides on an edit's conditionings where the host asks each for its inputs: a sampler without our model says so.
+    """Sits on an edit's conditionings where the host collects model inputs: raises in a sampler without our model.
 
     Source and target in one list would else be mixed into one picture, and nobody would know why.
     """
@@ -135,7 +135,7 @@ class NeedsEditModel:
 
 
 def sampled(entry: dict) -> dict:
-    """A copy of a conditioning without what refuses other samplers."""
+    """A copy of a conditioning without `NeedsEditModel`."""
     asked = {key: value for key, value in entry.get("model_conds", {}).items() if key != NeedsEditModel.KEY}
     return {**entry, "model_conds": asked} if "model_conds" in entry else dict(entry)
 

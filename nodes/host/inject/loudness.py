@@ -54,7 +54,7 @@ def scale_of(audio, lufs: float | None, mapping: str, reference: float, manual: 
 
 
 def checked_scale(scale: float) -> float:
-    """A finite scale, clamped to [0, 2] with a word in the log."""
+    """A finite scale, clamped to [0, 2] with a warning in the log."""
     if not math.isfinite(scale):
         raise EditError(f"The scale is {scale}", "It must be a number from 0 to 2", "Check what is connected to it")
     clamped = min(max(float(scale), 0.0), LARGEST_SCALE)
@@ -85,7 +85,7 @@ def scaled(conditioning: list, words: str, factor: float, start: float, end: flo
 
 
 def patched(model):
-    """A clone of a ModelPatcher whose samplers obey the marks of `scaled`."""
+    """A clone of a ModelPatcher whose samplers apply the marks of `scaled`."""
     require_unet(model)
     return with_wrapper(model, WRAPPERS.SAMPLER_SAMPLE, KEY, _sample)
 
@@ -202,7 +202,7 @@ def sweep(first: float, last: float, count: int) -> list[float]:
 def scales_of_numbers(values, low: float, high: float, stretch: bool) -> list[float]:
     """Numbers in lists, tensors or arrays of any depth -> scales in [low, high]; equal ones stretch to the middle.
 
-    Raises `EditError` for what are no numbers, and for `low` above `high`.
+    Raises `EditError` for anything but finite numbers, and for `low` above `high`.
     """
     if low > high:
         raise EditError(f"low is {low:g} and high is {high:g}", "low must not be larger than high", "Swap them")

@@ -1,4 +1,4 @@
-"""The source's side of an edit: what its attention sees is kept, call by call."""
+"""The source's side of an edit: records q and k of its attention, call by call."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from ..base import folders
 from ..base.digest import identify
 from ..base.messages import tell
 
-SECONDS = 10.24  # of a recording that are heard
+SECONDS = 10.24  # of a recording that are used
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SoundFile:
     heard_by: str = ""  # a hash of the encoder
 
     def word(self) -> AudioToken:
-        """Hear the recording.
+        """Encode the recording.
 
         Raises `AudioError` for files that are no sound or silent, `TokenError` for encoders that do not fit.
         """
@@ -45,7 +45,7 @@ class SoundFile:
         return word_from_sound(self.clip, feature, 1.0, self.vocabulary, centre=self.encoder.centre)[0]
 
     def identity(self) -> str:
-        """Changes with the file and the encoder; hears nothing."""
+        """Changes with the file and the encoder; encodes nothing."""
         status = self.path.stat()
         known = f"{self.path} {status.st_size} {status.st_mtime_ns} {self.heard_by} {self.vocabulary}"
         return hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()

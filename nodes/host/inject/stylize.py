@@ -75,7 +75,7 @@ def stylize(model, clip, vae, words: dict[str, Word], folder: str, scales: str, 
             plan_only: bool, config: StylizeConfig) -> Batch:  # fmt: skip
     """Make what is missing of a batch. Each finished picture is recorded, so that a stopped batch goes on.
 
-    `plan_only` hears no sound and loads no model.
+    `plan_only` encodes no sound and loads no model.
     """
     target = output_folder(output)
     found = find_photos(folders.picture_folder(folder), target)
@@ -106,7 +106,7 @@ def _suppose(manifest: Manifest, words: dict[str, Word], identities: dict[str, s
     for name in [name for name, word in words.items() if isinstance(word, Unmade)]:
         del identities[name], origins[name]
     identities.update(last)
-    origins.update(last)  # a connected word is from nowhere else
+    origins.update(last)  # a connected word has no other origin
     return "The connected word is not made for a plan: it is assumed to be that of the last run."
 
 
@@ -268,7 +268,7 @@ def _sheet(folder: Path, jobs: list[Job], finished: set[str]) -> Tensor:
     for job in jobs:
         if len(tiles) == SHEET_PICTURES:
             break
-        with contextlib.suppress(OSError, ValueError, SyntaxError):  # changed since by other hands
+        with contextlib.suppress(OSError, ValueError, SyntaxError):  # changed by another program since
             if job.file in finished:
                 with Image.open(folder / job.file) as picture:
                     tiles.append(picture.convert("RGB"))

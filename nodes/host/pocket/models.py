@@ -1,4 +1,4 @@
-"""The pocket models as ComfyUI's own MODEL, CLIP and VAE, and the encoder that hears."""
+"""The pocket models as ComfyUI's own MODEL, CLIP and VAE, and the audio encoder."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _clip(config, tensors: dict[str, Tensor], source: str):
     tensors = {**tensors, "text_projection.weight": torch.eye(text.WIDTH)}
     _fill(encoder.transformer, tensors, "text encoder", source, dtype)
     encoder.zero_out_masked = True  # the padding is empty, as in training
-    encoder.projection_is_identity = True  # pictures are seen where the states themselves are
+    encoder.projection_is_identity = True  # the image tower shares the space of the states themselves
     return clip
 
 
