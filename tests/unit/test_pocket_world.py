@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DIGEST = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
-from pocket.__main__ import load_pack
+from lab.__main__ import load_pack
 load_pack()
 import numpy as np
 from aai_pack.pocket.world import scene, sounds
