@@ -1,4 +1,4 @@
-"""Atomic writes, and safetensors files."""
+"""Writes that are whole or do not happen, and the files of tensors that they make."""
 
 from __future__ import annotations
 
