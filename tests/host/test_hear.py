@@ -71,12 +71,11 @@ def test_a_partial_load_gives_the_same(encoder):
     mm.unload_all_models()
     patcher = encoder.patcher
     with torch.inference_mode():
-        patcher.patch_model(device_to=torch.device("cpu"), lowvram_model_memory=2**20)
-        behind = [m for m in encoder.model.modules() if getattr(m, "comfy_cast_weights", False)]
+        patcher.patch_model(device_to=torch.device("cpu"), lowvram_model_memory=patcher.model_size() // 3)
+        assert 0 < patcher.loaded_size() < patcher.model_size() and encoder.model.model_lowvram
         fbank = encoders.encoder_input(clips, 16000)
         assert torch.allclose(encoder.model.encode_audio(fbank), whole, atol=1e-6)
         patcher.unpatch_model(torch.device("cpu"))
-    assert behind or patcher.is_dynamic()
 
 
 def test_the_host_loads_and_unloads_it(encoder):

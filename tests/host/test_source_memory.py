@@ -23,9 +23,14 @@ def precise():
     return micro.build(weights=torch.float64)
 
 
-@pytest.mark.parametrize("memory", ["device", "ram"])
-def test_places_of_the_bank_give_the_same_bits(models, memory):
-    assert torch.equal(edit(models, SOURCE, [TARGET])[1], edit(models, SOURCE, [TARGET], memory=memory)[1])
+def test_places_of_the_bank_give_the_same_bits(models, monkeypatch):
+    noted, edits = noted_calls(monkeypatch), {}
+    for memory in ("device", "ram"):
+        noted.clear()
+        source, edits[memory] = edit(models, SOURCE, [TARGET], memory=memory)
+        assert noted and {call.place for _, call in noted} == {memory}
+        assert not torch.equal(source, edits[memory])
+    assert torch.equal(edits["device"], edits["ram"])
 
 
 def test_recompute_is_the_same_relative_to_the_edit(precise):
