@@ -62,6 +62,16 @@ def count_steps(monkeypatch):
     return begin
 
 
+@pytest.fixture
+def one_thread():
+    """With more threads even the same training twice differs in the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("part", RUNS)
 def test_workers_change_nothing_and_a_stopped_run_goes_on(part, tmp_path, count_steps, two, monkeypatch, capsys):
     module, config = RUNS[part]

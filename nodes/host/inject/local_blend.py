@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,9 +28,9 @@ class LocalBlend:
         self._factor, self._size = FACTOR, (0, 0)
         self._looks = bool(tag.settings.blend_words.strip())
         self.acts = self._looks or tag.blend_mask is not None
-        self._maps: dict[
-            torch.device, Tensor
-        ] = {}  # (B, h, w) sums; the host may run parts of a batch on several devices
+        # (B, h, w) sums: the host may run parts of a batch on several devices, each in a thread of its own.
+        self._maps: dict[torch.device, Tensor] = {}
+        self._lock = threading.Lock()
         self._words: dict[tuple, Tensor] = {}  # columns of the words, where they are used
         self._fitted: dict[tuple, Tensor] = {}  # the artist's mask at the size of a latent
         self._mask: Tensor | None = None
@@ -53,8 +55,9 @@ class LocalBlend:
                 words = self._columns(entry, q.device)
                 maps = word_maps(q[rows], k[rows], extra["n_heads"], words).squeeze(-1).unflatten(1, sides)
                 if (maps := whole_picture(maps, entry, self._factor, self._size)) is not None:
-                    before = self._maps.get(q.device)
-                    self._maps[q.device] = maps if before is None else before + maps
+                    with self._lock:
+                        before = self._maps.get(q.device)
+                        self._maps[q.device] = maps if before is None else before + maps
 
     def _columns(self, entry: dict, device: torch.device) -> Tensor:
         """(L, 1): all columns of the chosen words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ class WordMaps:
     counts: dict[tuple[int, int], int] = field(default_factory=dict)
     # The same of a run that goes on, on each device that computes parts of it: (device, branch, window) -> sum, count.
     running: dict[tuple, tuple[Tensor, int]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # the host runs each device in a thread of its own
 
     def clear(self) -> None:
         self.sums.clear()
@@ -43,9 +45,10 @@ class WordMaps:
     def note(self, branch: int, window: int, maps: Tensor) -> None:
         """`add` without waiting for the device; `gather` completes it."""
         key = (maps.device, branch, window)
-        before, count = self.running.get(key, (None, 0))
-        fits = before is not None and before.shape == maps.shape
-        self.running[key] = (before + maps, count + 1) if fits else (maps, 1)
+        with self.lock:
+            before, count = self.running.get(key, (None, 0))
+            fits = before is not None and before.shape == maps.shape
+            self.running[key] = (before + maps, count + 1) if fits else (maps, 1)
 
     def gather(self) -> None:
         """Fetch what was noted on the devices."""
