@@ -1,4 +1,4 @@
-"""Where tensors are computed: the device that a person names or that is there, and what it can do. No brand is assumed."""
+"""The device that a person names or that is available, and what it can do. No brand is assumed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from .errors import DeviceError
 
-# What processors with instructions for bfloat16 say of themselves: x86 and Arm.
+# CPU capability flags of bfloat16 instructions: x86 and Arm.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx10_2", "arm_bf16", "bf16")
 
 
@@ -25,8 +25,8 @@ def find_device(name: str = "auto") -> torch.device:
     if kind not in ("cpu", there):
         known = ", ".join(["auto", "cpu", *([there] if there else [])])
         raise DeviceError(
-            f"The device {name!r} is not there",
-            f"This PyTorch ({torch.__version__}) reaches {known}",
+            f"The device {name!r} is not available",
+            f"This PyTorch ({torch.__version__}) can use {known}",
             "Choose one of them, or install the PyTorch that is made for the device",
         )
     numbered = ":" not in name and kind in ("cuda", "xpu")
@@ -34,7 +34,7 @@ def find_device(name: str = "auto") -> torch.device:
     count = torch.get_device_module(device).device_count() if kind != "cpu" else 1
     if (device.index or 0) >= count:
         raise DeviceError(
-            f"The device {device} is not there", f"There are {count}, counted from 0", "Choose another one"
+            f"The device {device} is not available", f"There are {count}, counted from 0", "Choose another one"
         )
     return device
 

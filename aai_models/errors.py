@@ -27,7 +27,7 @@ class TokenError(ExplainedError):
 
 
 class TrainingError(ExplainedError):
-    """Training that cannot start or cannot go on."""
+    """Training that cannot start or continue."""
 
 
 class DataError(ExplainedError):
@@ -35,7 +35,7 @@ class DataError(ExplainedError):
 
 
 class LibraryError(ExplainedError):
-    """A picture library that cannot be built or asked."""
+    """A picture library that cannot be built or searched."""
 
 
 class EditError(ExplainedError):
@@ -43,8 +43,8 @@ class EditError(ExplainedError):
 
 
 class PocketError(ExplainedError):
-    """A scene or sound that the pocket world does not know, or its weights are damaged or missing."""
+    """An unknown scene or sound of the pocket world, or its weights are damaged or missing."""
 
 
 class DeviceError(ExplainedError):
-    """A device that is not there."""
+    """A device that is not available."""

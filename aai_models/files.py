@@ -1,4 +1,4 @@
-"""Writes that are whole or do not happen, and the files of tensors that they make."""
+"""Atomic writes, and safetensors files."""
 
 from __future__ import annotations
 

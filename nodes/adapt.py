@@ -26,9 +26,8 @@ def group_by_sound(groups: list[list], sounds: int) -> list[list]:
     if len(filled) != sounds:
         raise TrainingError(
             f"There are {sounds} sounds, and pictures at {len(filled)} inputs",
-            "Several sounds share one word if each has its own pictures: `references` for the first sound, "
-            "`references_2` for the second, and so on, for up to 5 sounds",
-            "Connect a single sound, or pictures for each",
+            "Each of up to 5 sounds needs its own pictures: `references` for the first, `references_2` for the second...",
+            "Connect a single sound, or pictures for each sound",
         )
     return filled
 

@@ -1,4 +1,4 @@
-"""Align, asked backwards: a sound finds its pictures."""
+"""Align, used for search: a sound finds its pictures."""
 
 from __future__ import annotations
 

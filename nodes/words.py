@@ -20,7 +20,7 @@ def one_sound(audio_feature) -> AudioFeature:
     feature = expect(audio_feature, AudioFeature, "audio_feature", "Encode Sound")
     if feature.vectors.shape[0] != 1:
         raise TokenError(
-            f"There are {feature.vectors.shape[0]} sounds", "A word has one sound", "Connect a single sound"
+            f"There are {feature.vectors.shape[0]} sounds", "A word is made from one sound", "Connect a single sound"
         )
     return feature
 

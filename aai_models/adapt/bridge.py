@@ -1,4 +1,4 @@
-"""A word without training: a map from where the text encoder's features come out to where its words go in.
+"""A word without training: a linear map from the text encoder's output features to its input token vectors.
 
 f_a is aligned with CLIP's text feature; a prompt takes token rows. For every word of the vocabulary both are known, its
 feature x and its row y, so that ridge regression gives W with y ~ W x (method: the pack's own, after the linear form of
@@ -28,12 +28,12 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)
 HELD_OUT = 0.05  # share of the words that take no part in the fit
 MIN_WORDS = 64
 FIGURES = ("cosine", "nearest", "disturbed")  # of words that a bridge has not seen, for each text encoder
-SOUND_ERROR = 0.5  # how far a sound lies from its word among unit features; the mean of sounds of the pocket world
+SOUND_ERROR = 0.5  # distance of a sound's unit feature to its word's; the mean over sounds of the pocket world
 
 
 @dataclass(frozen=True)
 class Residual:
-    """What phi adds to the ridge's answer: a network of one hidden layer."""
+    """What phi adds to the ridge's output: a network of one hidden layer."""
 
     first: Tensor  # (D, hidden)
     bias: Tensor  # (hidden,)
@@ -52,7 +52,7 @@ class Bridge:
     centres: dict[str, Tensor]  # mean row of each text encoder, key -> (width,)
     feature_centre: Tensor  # mean unit feature of the words, (D,)
     figures: dict[str, float]  # words, and for each encoder the held-out cosine and nearest-row share
-    vocabulary: str = ""  # whose words these are: a hash of the text encoder
+    vocabulary: str = ""  # hash of the text encoder whose words these are
     residuals: dict[str, Residual] = field(default_factory=dict)  # phi: for each encoder; empty for the ridge alone
 
     @property
@@ -63,15 +63,15 @@ class Bridge:
     def carry(self, feature: Tensor, centre: Tensor | None = None) -> dict[str, Tensor]:
         """A unit feature (D,) -> unit directions in the space of words, key -> (width,).
 
-        `centre` (D,) is the mean unit feature of whatever the feature comes from. Features of sounds and of words lie
-        around different means, and what tells one from another is the way from its own; without it the words' is taken.
+        `centre` (D,) is the mean unit feature of sounds, if the feature is a sound's. Features of sounds and of words have
+        different means, so each is centred by its own mean; without `centre` the mean of words is used.
         Raises `TokenError` for a feature of another width.
         """
         if feature.shape[-1] != self.feature_centre.shape[-1]:
             raise TokenError(
                 f"The sound's feature has {feature.shape[-1]} values",
-                f"The bridge of this CLIP starts from {self.feature_centre.shape[-1]}",
-                "Use an encoder that is aligned with this text encoder",
+                f"The bridge of this CLIP takes features of {self.feature_centre.shape[-1]} values",
+                "Use an audio encoder that is aligned with this text encoder",
             )
         centred = F.normalize(feature.float(), dim=-1) - (self.feature_centre if centre is None else centre.float())
         return {key: F.normalize(self.rows(key, centred), dim=-1) for key in self.weights}
@@ -82,7 +82,7 @@ class Bridge:
         return rows + self.residuals[key](centred) if key in self.residuals else rows
 
     def text(self) -> list[str]:
-        """A sentence for each text encoder: how well words arrive that the bridge was not built from."""
+        """A sentence for each text encoder: how well the bridge maps words that it was not fitted to."""
         lines = []
         for key in self.weights:
             line = (
@@ -112,7 +112,7 @@ class Bridge:
 
     @classmethod
     def load(cls, path: Path, vocabulary: str = "") -> Bridge | None:
-        """Read a bridge that `save` wrote for the text encoder `vocabulary`; None for anything else: make it anew."""
+        """Read a bridge that `save` wrote for the text encoder `vocabulary`; None for anything else."""
         try:
             header, tensors = read_tensors(path)
             if header.get("format") != FORMAT or header.get("vocabulary") != vocabulary:
@@ -136,7 +136,7 @@ class Bridge:
 
 @dataclass(frozen=True)
 class Split:
-    """Words that build a bridge, words that choose among bridges, and words that judge the chosen one; indices."""
+    """Training, validation and test words of a bridge; indices."""
 
     seen: Tensor
     choosing: Tensor
@@ -147,8 +147,8 @@ class Split:
         """Split `count` words; raises `TokenError` for fewer than `MIN_WORDS`."""
         if count < MIN_WORDS:
             raise TokenError(
-                f"There are {count} words to learn from",
-                f"A bridge needs {MIN_WORDS}",
+                f"The vocabulary of this CLIP has {count} usable words",
+                f"A bridge needs at least {MIN_WORDS}",
                 "Use a CLIP with its whole vocabulary",
             )
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))

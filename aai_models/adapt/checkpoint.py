@@ -71,7 +71,7 @@ def read(inputs: dict[str, str], path: Path) -> tuple[dict[str, Tensor], dict]:
     try:
         header, tensors = read_tensors(path)
         if header.get("format") != FORMAT:
-            raise ValueError("it lacks the header of a training")
+            raise ValueError("it has no training header")
         before, record = json.loads(header["inputs"]), json.loads(header["record"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise _unreadable(path, error) from None
@@ -81,9 +81,9 @@ def read(inputs: dict[str, str], path: Path) -> tuple[dict[str, Tensor], dict]:
 
 def _unreadable(path: Path, error: Exception) -> TrainingError:
     return TrainingError(
-        f"{path.name} is not a training that can be continued ({error})",
-        "It is a file that Train Audio Token wrote into output/aai_training",
-        "Remove it, or choose another; training then begins anew",
+        f"Training cannot be continued from {path.name} ({error})",
+        "It must be a file that Train Audio Token wrote into output/aai_training",
+        "Choose another file, or remove it to start again from step 0",
     )
 
 
@@ -93,6 +93,6 @@ def _require_same(before: dict[str, str], now: dict[str, str], name: str) -> Non
         shown = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in changed[:6])
         raise TrainingError(
             f"{name} began with other inputs: {shown}",
-            "A training goes on only with what it began with",
-            "Restore these inputs, or clear `resume_from` to begin anew",
+            "A training can only be continued with the inputs that it began with",
+            "Restore these inputs, or clear `resume_from` to start again from step 0",
         )

@@ -1,4 +1,4 @@
-"""A start at an ordinary word: the one under which the frozen model is least surprised by the pictures.
+"""A start at an ordinary word: the one with which the frozen model has the lowest loss on the pictures.
 
 Source: Diffusion Classifier (A. Li et al., 2023): Eq. 6's loss under each candidate, with the same noise for all, and those
 that fall behind are dropped early. Its logarithm is averaged here: a style shows where there is most noise and the loss is
@@ -14,8 +14,8 @@ from ..errors import TrainingError
 from .config import AdaptConfig
 from .objective import NoisySample
 
-ROUNDS, LOOKS = 3, 4  # rounds, and samples that each word is looked at with in one
-KEPT = 3  # of so many words one goes on to the next round; the last three all do
+ROUNDS, LOOKS = 3, 4  # rounds, and samples with which each word is compared in one round
+KEPT = 3  # one of this many words goes on to the next round; the last three all do
 STYLES = (
     *("photo", "painting", "drawing", "sketch", "watercolor", "engraving", "etching", "woodcut", "illustration"),
     *("cartoon", "comic", "anime", "poster", "collage", "mosaic", "graffiti", "fresco", "tapestry", "embroidery"),
@@ -66,8 +66,8 @@ def choose(
     found = [(word, sum(logs[word]) / len(logs[word])) for word in left]
     if not math.isfinite(found[0][1]):
         raise TrainingError(
-            "Under no word is the loss a finite number",
-            "`start` is set to best_word, which compares words by it",
+            "The loss is NaN or infinite for every word",
+            "`start` is set to best_word, which chooses the word with the lowest loss",
             "Load the model in fp32 or bf16, or choose another start",
         )
     return found

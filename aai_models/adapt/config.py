@@ -29,21 +29,21 @@ class AdaptConfig:
     seed: int = 0  # of the adapter's start, the timesteps and the noise
     prompt: str = "a photo of <A*>"  # the paper's; <A*> is where the word stands
     resolution: int = 512  # side to which reference pictures are cropped, in pixels
-    evaluate_every: int = 20  # steps between two looks at the held-out samples
+    evaluate_every: int = 20  # steps between two evaluations on the held-out samples
     held_out: int = 4  # fixed (timestep, noise) pairs that choose the best token
     mode: str = "sound_and_adapter"  # the paper; `adapter_only` is textual inversion (Fig. 5, row 3)
     scale: str = "clip_norm"  # s: median norm of the vocabulary, 1, or that of the feature before it is normalised
     start: str = "random"  # f_Adapter at step 0
     words: str = ""  # ordinary words that `start` = `words` begins with, or those that `best_word` chooses from
-    norm_control: str = "free"  # what happens to |v*| after each step
+    norm_control: str = "free"  # how |v*| is controlled after each step
     vectors: int = 1  # rows that stand for A*
     timesteps: str = "uniform"  # how t is drawn; the paper's is uniform
     prompts: str = "own"  # `prompt`, or a list of neutral sentences
     flip: bool = False  # learn from the mirrored pictures as well
     accumulation: int = 1  # evaluations of the loss in one optimiser step
-    patience: int = 0  # looks without a better word after which training ends; 0: never
-    smoothing: float = 0.5  # weight of earlier looks in the average that chooses the best token
-    bridge: str = "none"  # what carries f_a into the space of words; `auto`: ridge where there is a CLIP-L
+    patience: int = 0  # evaluations without a better word after which training ends; 0: never
+    smoothing: float = 0.5  # weight of earlier evaluations in the average that chooses the best token
+    bridge: str = "none"  # what maps f_a to the space of words; `auto`: ridge where there is a CLIP-L
 
     def validate(self) -> None:
         """Raise `TrainingError` for settings that cannot work."""
@@ -62,7 +62,7 @@ class AdaptConfig:
         if self.prompts == "own" and PLACEHOLDER not in self.prompt:
             raise TrainingError(
                 f"The training prompt {self.prompt!r} has no {PLACEHOLDER}",
-                f"{PLACEHOLDER} marks where the word stands",
+                f"{PLACEHOLDER} marks the place of the word",
                 f'Write for instance "a photo of {PLACEHOLDER}"',
             )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -71,16 +71,16 @@ class AdaptConfig:
             )
         if self.start == "words" and not self.words.strip():
             raise TrainingError(
-                "The word shall start from ordinary words, but there are none",
-                "`words` holds one or more of them",
-                "Write for instance thunder into it, or set `start` to random",
+                "`start` is set to words, but `words` is empty",
+                "`words` must hold at least one ordinary word",
+                "Write for instance thunder, or set `start` to random",
             )
 
 
 def require_policy(name: str, value: str, known: tuple[str, ...]) -> None:
     """Raise `TrainingError` unless `value` is one of the `known` values of the policy `name`."""
     if value not in known:
-        raise TrainingError(f"{name} is {value!r}", f"It is one of {', '.join(known)}", "Choose one of them")
+        raise TrainingError(f"{name} is {value!r}", f"It must be one of {', '.join(known)}", "Choose one of them")
 
 
 def _require_range(name: str, value: float, low: float, high: float) -> None:
@@ -93,12 +93,12 @@ AS_SET = "as_set"
 PRESETS = {
     # The paper's reading: unit feature, free norm, one sentence, uniform timesteps.
     "paper": AdaptConfig(steps=500, learning_rate=5e-3, scale="unit", start="random", norm_control="free"),
-    # Begins where the bridge puts the sound and learns a direction alone, with what lowers the variance of a step.
+    # Starts from the bridged sound and learns only a direction, with everything that lowers the variance of a step.
     "quality": AdaptConfig(
         **{"steps": 400, "learning_rate": 1e-2, "batch_size": 2, "start": "zero", "norm_control": "dti"},
         **{"timesteps": "stratified", "flip": True, "patience": 8, "held_out": 8, "bridge": "auto"},
     ),
-    # A first look.
+    # For a quick first result.
     "quick": AdaptConfig(
         **{"steps": 100, "learning_rate": 2e-2, "start": "zero", "norm_control": "dti", "evaluate_every": 10},
         **{"timesteps": "stratified", "patience": 5},

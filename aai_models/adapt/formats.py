@@ -56,12 +56,12 @@ def _read(path: Path):
             return torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, SafetensorError):
         reason = "it is damaged or missing"
-    except Exception as error:  # whatever unpickling a stranger's file can raise
+    except Exception as error:  # unpickling an unknown file can raise anything
         reason = f"it holds more than tensors, or is damaged: {type(error).__name__}"
     raise TokenError(
         f"{path.name} cannot be read ({reason})",
-        "An embedding is a .safetensors file, or a .pt or .bin file that holds tensors alone",
-        "Fetch the file again, or look for its .safetensors form",
+        "An embedding must be a .safetensors file, or a .pt or .bin file that holds only tensors",
+        "Download the file again, or look for a .safetensors version",
     )
 
 
@@ -91,7 +91,7 @@ def _rows_by_encoder(content, name: str) -> dict[str, Tensor]:
         shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in list(tensors.items())[:4])
         raise TokenError(
             f"{name} holds {shapes or 'no tensors'}",
-            "An embedding has 1 to 75 finite rows for each text encoder: 768 wide for SD1.x, 1024 for SD2.x, "
+            "An embedding has 1 to 75 finite vectors for each text encoder: 768 wide for SD1.x, 1024 for SD2.x, "
             "768 and 1280 for SDXL",
             "Choose an embedding of one of these families",
         )
@@ -161,7 +161,7 @@ def export(token: AudioToken, folder: Path, name: str, form: str) -> list[Path]:
     for one text encoder, {clip_l, clip_g} for SDXL.
     """
     if form not in EXPORTS:
-        raise TokenError(f"export is {form!r}", f"It is one of {', '.join(EXPORTS)}", "Choose one of them")
+        raise TokenError(f"export is {form!r}", f"It must be one of {', '.join(EXPORTS)}", "Choose one of them")
     vectors = {key: v.detach().to("cpu", torch.float32).clone().contiguous() for key, v in token.vectors.items()}
     files: dict[str, dict[str, Tensor]] = {}
     if form in ("diffusers", "both"):

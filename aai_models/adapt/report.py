@@ -1,4 +1,4 @@
-"""What a training did, for the person who waits for it."""
+"""The result of a training in figures and sentences."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Report:
         lines.append(f"Another sound in the same word: held-out loss {self.other_sound_loss:.4f}.")
         for key, share in self.sound_share.items():
             cosine = self.other_sound_cosine[key]
-            lines.append(f"{key}: |s f_a| / |v*| {share:.2f}; another sound turns the word to cosine {cosine:.2f}.")
+            lines.append(f"{key}: |s f_a| / |v*| {share:.2f}; cosine to the word of another sound {cosine:.2f}.")
         return "\n".join([*lines, *self.notes])
 
 

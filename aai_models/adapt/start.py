@@ -57,8 +57,8 @@ def _scale(word: WordStatistics, norm: float | None, config: AdaptConfig) -> flo
         return {"clip_norm": word.norm, "unit": 1.0}[config.scale]
     if not norm:
         raise TrainingError(
-            "The sound comes from an encoder that gives unit features alone",
-            "`scale` is set to raw, which takes the feature as it was before",
+            "This audio encoder only gives features normalised to length 1",
+            "`scale` is set to raw, which needs the length before normalisation",
             "Set `scale` to clip_norm, or encode the sound with a CAVT-MAE",
         )
     return norm
@@ -69,12 +69,12 @@ def _adapter(key: str, word: WordStatistics, config: AdaptConfig, generator, row
     drawn = torch.randn(config.vectors, word.width, generator=generator) * word.std
     if config.start == "random":
         return drawn
-    # A word that is neither sound nor noise has no direction to learn along. The last two are still to come.
+    # Without sound or noise v* is 0 and has no direction. `warm_start` and `best_word` set it later.
     if config.start in ("zero", "warm_start", "best_word"):
         return drawn if config.mode == "adapter_only" else torch.zeros_like(drawn)
     if key not in rows or not rows[key].shape[0]:
         raise TrainingError(
-            f"There are no rows for {key} to start from",
+            f"There are no vectors for the text encoder {key} to start from",
             f"`start` is set to {config.start}",
             "Write ordinary words into `words`, or set `start` to random",
         )

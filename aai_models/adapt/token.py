@@ -43,7 +43,7 @@ def lift(feature: Tensor, width: int, seed: int = LIFT_SEED) -> Tensor:
 @lru_cache(maxsize=4)
 def _basis(larger: int, smaller: int, seed: int) -> Tensor:
     """A seeded matrix (larger, smaller) with orthonormal columns, float64 on the CPU; nobody may write into it."""
-    with torch.inference_mode(False):  # whoever asks first: it also stands in trainings
+    with torch.inference_mode(False):  # cached, and also used in trainings: so never an inference tensor
         tall = torch.randn(larger, smaller, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         return torch.linalg.qr(tall).Q
 
@@ -83,18 +83,18 @@ class AudioToken:
     ) -> AudioToken:
         """The word of another sound by the same adapter (Fig. 6b). `audio_feature`: (D,), unit norm.
 
-        A word whose sound came over a bridge needs the `directions` of the new sound from the same bridge.
+        A word whose sound went through a bridge needs the `directions` of the new sound from the same bridge.
         """
         if audio_feature.shape != self.audio_feature.shape:
             raise TokenError(
                 f"The sound's feature has {audio_feature.numel()} values",
                 f"This word was made from a feature of {self.audio_feature.numel()} values",
-                "Encode the sound with the encoder that the word was trained with",
+                "Encode the sound with the audio encoder that the word was trained with",
             )
         if self.directions and directions is None:
             raise TokenError(
-                "The sound in this word was carried over a bridge",
-                "Another sound must be carried over the same one",
+                "The sound in this word went through a bridge",
+                "Another sound must go through the same bridge",
                 "Connect the CLIP that the word was trained with",
             )
         feature = audio_feature.detach().clone().float()
@@ -103,13 +103,13 @@ class AudioToken:
     def of_sound(
         self, audio_feature: Tensor, gain: float, directions: dict[str, Tensor] | None = None, norm: float | None = None
     ) -> AudioToken:
-        """`with_audio` for a word that has a sound in it; raises `TokenError` for one that was learned without.
+        """`with_audio` for a word that has a sound in it; raises `TokenError` for one that was trained without.
 
-        `norm`: |f_a| of the new sound before it was normalised. A word of the scale `raw` takes it for s.
+        `norm`: |f_a| of the new sound before it was normalised. A word of the scale `raw` uses it as s.
         """
         if not any(self.scales.values()):
             raise TokenError(
-                "This word was learned without a sound",
+                "This word was trained without a sound",
                 "Only a word that was trained with its sound can take another one",
                 "Train it with `mode` set to sound_and_adapter",
             )
@@ -118,9 +118,9 @@ class AudioToken:
             return token
         if not norm:
             raise TokenError(
-                "The new sound comes from an encoder that gives unit features alone",
-                "This word has its sound in the size that the encoder gave it",
-                "Encode the sound with the encoder that the word was trained with",
+                "The audio encoder of the new sound only gives features normalised to length 1",
+                "This word needs the length before normalisation (`scale` raw)",
+                "Encode the sound with the audio encoder that the word was trained with",
             )
         return replace(token, scales=dict.fromkeys(token.scales, norm))
 
@@ -147,7 +147,7 @@ class AudioToken:
         try:
             header = read_header(path)
             if header.get("format") != FORMAT:
-                raise ValueError("it lacks the header of an audio token")
+                raise ValueError("it has no audio token header")
             adapters = {key: _unpack(text) for key, text in json.loads(header["aai.adapters"]).items()}
             return cls(
                 audio_feature=_unpack(header["aai.audio_feature"]),
@@ -160,7 +160,7 @@ class AudioToken:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise TokenError(
                 f"{Path(path).name} is not an audio token of this pack ({error})",
-                "A token file is a .safetensors file that Save Audio Token wrote",
+                "It must be a .safetensors file that Save Audio Token wrote",
                 "An ordinary embedding needs no loader: write embedding:name in a prompt",
             ) from None
 

@@ -35,7 +35,7 @@ class AdapterTrainer:
         norms: dict[str, float] | None = None,  # |v*| that norm control keeps, by text encoder; s where absent
         others: tuple[AudioToken, ...] = (),  # the same start with the other sounds of the class
         *,
-        loss_scale: float = 1.0,  # what gradients are multiplied by on their way through numbers of few bits
+        loss_scale: float = 1.0,  # loss scaling, for gradients in fp16
     ):
         config.validate()
         self.config, self._loss, self._draw = config, loss, draw
@@ -45,7 +45,7 @@ class AdapterTrainer:
             key: Sphere.around(a.detach(), start.sound(key), (norms or {}).get(key) or start.scales[key])
             for key, a in self._adapters.items()
         }
-        # A sound alone has nothing that could move.
+        # With `sound_only` there is nothing to train.
         control = config.norm_control if config.mode != "sound_only" else "free"
         self.stepper = Stepper(self._adapters, spheres, control, config.learning_rate)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -163,7 +163,7 @@ class AdapterTrainer:
         if not self._smoothed:
             raise TrainingError(
                 f"The loss became {value} at step {self.step + 1}",
-                "It must stay a finite number",
+                "It must not be NaN or infinite",
                 "Lower the learning rate, or load the model in fp32 or bf16",
             )
         self.stopped = f"the loss became {value} at step {self.step + 1}"
@@ -176,8 +176,8 @@ class AdapterTrainer:
             return
         growth = self._growth()
         if growth > DIVERGED:
-            # Beside a word of that size the text encoder does not see the rest of a prompt.
-            self.stopped = f"the word grew to {growth:.0f} times its size, lower the learning rate"
+            # A word of that size drowns out the rest of the prompt in the text encoder.
+            self.stopped = f"the word grew to {growth:.0f} times its initial size; lower the learning rate"
             return
         share = self.config.smoothing
         smoothed = share * self._smoothed[-1] + (1 - share) * mean if self._smoothed else mean

@@ -169,7 +169,7 @@ class CAVTMAE(nn.Module):
         """Pictures as `encode_image` takes them -> tokens (B, image_tokens, D) before the shared blocks."""
         if not self.has_images:
             raise CheckpointError(
-                "This CAVT-MAE file holds the audio tower alone",
+                "This CAVT-MAE file holds only the audio tower",
                 "Pictures need a file with both towers",
                 "Choose a checkpoint that holds all 474 encoder tensors",
             )
@@ -262,8 +262,8 @@ def encoder_tensors(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     if other is not None:
         raise CheckpointError(
             f"The checkpoint's {other} is a {type(kept[other]).__name__}",
-            "A CAVT-MAE checkpoint holds named tensors alone",
-            "Choose a CAV-MAE or CAVT-MAE file, or save its state_dict alone",
+            "A CAVT-MAE checkpoint must hold only named tensors",
+            "Choose a CAV-MAE or CAVT-MAE file, or save only its state_dict",
         )
     return kept
 
@@ -308,10 +308,10 @@ def _check_sizes(config: CAVTMAEConfig) -> None:
     audio, image = (FRAMES // patch) * (MEL_BINS // patch), (IMAGE_SIZE // patch) ** 2
     if config.dim % HEAD_DIM or config.audio_tokens != audio or config.image_tokens not in (0, image):
         raise CheckpointError(
-            f"The checkpoint's features are {config.dim} wide and it looks at {config.audio_tokens} patches of sound and "
-            f"{config.image_tokens} of a picture, each {config.patch} wide",
-            f"The width is a multiple of {HEAD_DIM}, and there are {audio} and {image} patches of {FRAMES} x {MEL_BINS} "
-            f"spectrograms and {IMAGE_SIZE} x {IMAGE_SIZE} pictures",
+            f"The checkpoint has features of width {config.dim}, and {config.audio_tokens} audio and "
+            f"{config.image_tokens} image patches of side {config.patch}",
+            f"The width must be a multiple of {HEAD_DIM}, with {audio} patches of {FRAMES} x {MEL_BINS} spectrograms "
+            f"and {image} of {IMAGE_SIZE} x {IMAGE_SIZE} pictures",
             "Choose a CAV-MAE or CAVT-MAE file for 10 seconds of sound",
         )
 
@@ -331,6 +331,6 @@ def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, Tensor
         if tuple(found[name].shape) != shape:
             raise CheckpointError(
                 f"The tensor {name} has shape {tuple(found[name].shape)}",
-                f"Its neighbours ask for {shape}",
-                "The file is damaged or was converted wrongly: fetch or convert it again",
+                f"The other tensors need {shape}",
+                "The file is damaged or was converted wrongly: download or convert it again",
             )

@@ -1,7 +1,7 @@
 """The mean feature of many sounds, kept in the header of an encoder's file.
 
-Features of sounds and of words lie around different means, although both are unit vectors of one space. What carries
-one to the other needs both means; that of the words is the text encoder's, that of the sounds belongs to this encoder.
+Features of sounds and of words lie around different means, although both are unit vectors of one space. A bridge
+from one to the other needs both means; that of words belongs to the text encoder, that of sounds to the audio encoder.
 """
 
 from __future__ import annotations
@@ -44,14 +44,16 @@ def write_centre(path: str | Path, centre: Tensor) -> None:
     if path.suffix != ".safetensors":
         raise CheckpointError(
             f"{path.name} has no header to write into",
-            "The mean is kept in a .safetensors file",
+            "The mean is written into the header of a .safetensors file",
             "Convert the encoder first: python -m aai_models.align convert",
         )
     try:
         header, tensors = read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path.name} cannot be read ({error})", "It must be an encoder's .safetensors file", "Fetch the file again"
+            f"{path.name} cannot be read ({error})",
+            "It must be an encoder's .safetensors file",
+            "Download the file again",
         ) from None
     header[HEADER] = json.dumps([round(float(value), 8) for value in centre])
     write_atomically(
@@ -74,15 +76,15 @@ def mean_feature(
     for number, path in enumerate(paths, start=1):
         try:
             sound, rate = decode_audio(path, duration=SECONDS)
-            require_heard(sound[None], rate)  # silence would draw the mean to itself
+            require_heard(sound[None], rate)  # silence would bias the mean
             features.append(encode(sound[None], rate)[0].float())
         except AudioError:
             pass
         on_file(number, len(paths))
     if len(features) < MIN_SOUNDS:
         raise CheckpointError(
-            f"{folder} holds {len(features)} sounds that can be read",
-            f"A mean needs {MIN_SOUNDS} different ones or more",
-            "Give a folder with more recordings, of as many kinds as you have",
+            f"{folder} holds {len(features)} readable sounds",
+            f"A mean needs at least {MIN_SOUNDS} different sounds",
+            "Choose a folder with more recordings, of as many kinds as you have",
         )
     return torch.stack(features).mean(0), len(features)

@@ -1,4 +1,4 @@
-"""What the commands prepare, train, evaluate and ablate take, and their words on the screen."""
+"""Arguments and printed output of the commands prepare, train, evaluate and ablate."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def open_source(place: str, model: CAVTMAE, config: AlignConfig, texts: str, cac
 def _tell_stand_ins(options) -> None:
     """Say what a training without published weights or texts cannot learn."""
     if options.init is None:
-        print("no --init: the towers are untrained; a picture side that never saw anything teaches colours at best")
+        print("no --init: the towers are untrained; such an image tower teaches little more than colours")
     if options.texts == "hash":
-        print("no --texts: words are hashed and know no meaning; a name that is not trained on is met by chance")
+        print("no --texts: words are hashed, without meaning; labels that were not trained on are matched by chance")
 
 
 def command_train(options) -> int:

@@ -73,7 +73,7 @@ class AlignConfig:
         for name, low, high in ranges:
             value = getattr(self, name)
             if not low <= value <= high:  # also refuses NaN
-                raise TrainingError(f"{name} is {value}", f"It lies between {low:g} and {high:g}")
+                raise TrainingError(f"{name} is {value}", f"It must lie between {low:g} and {high:g}")
 
     def sound_policies(self) -> dict[str, str]:
         """Keyword arguments of `encoder_input`."""
@@ -118,7 +118,7 @@ def _parse(name: str, text: str, kind: type):
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         return kind(text)
     except (KeyError, ValueError):
-        raise TrainingError(f"{name} is {text!r}", f"It is a value of type {kind.__name__}") from None
+        raise TrainingError(f"{name} is {text!r}", f"It must be a value of type {kind.__name__}") from None
 
 
 PRESETS = {

@@ -39,13 +39,13 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # torch.load raises whatever a hostile pickle leads it to
         raise CheckpointError(
             f"{path.name} cannot be read as a model file ({type(error).__name__})",
-            "It must be a .safetensors file, or a .pth file that holds tensors alone",
-            "Fetch the file again",
+            "It must be a .safetensors file, or a .pth file that holds only tensors",
+            "Download the file again",
         ) from None
     while isinstance(state_dict, dict) and isinstance(state_dict.get("state_dict"), dict):
         state_dict = state_dict["state_dict"]
     if not isinstance(state_dict, dict) or not all(isinstance(t, Tensor) for t in state_dict.values()):
-        raise CheckpointError(f"{path.name} holds other things than named tensors", "It must hold named tensors alone")
+        raise CheckpointError(f"{path.name} holds other things than named tensors", "It must hold only named tensors")
     return state_dict
 
 

@@ -1,4 +1,4 @@
-"""One interface for everything that hears: CAVT-MAE, and encoders of `transformers` from a local folder."""
+"""One interface for all audio encoders: CAVT-MAE, and encoders of `transformers` from a local folder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .cavt_mae import CAVTMAE
 from .published_folders import load_folder
 from .self_test import require_two
 
-DISTINCT = 1e-4  # apart lie two features of weights that are not empty
-SECONDS = 10.0  # heard at most by the encoders of `transformers`
+DISTINCT = 1e-4  # least distance of two features, unless the weights are empty
+SECONDS = 10.0  # that the encoders of `transformers` use at most
 
 
 @runtime_checkable
@@ -75,9 +75,9 @@ class TransformersEncoder:
 
     @property
     def note(self) -> str:
-        """What a person should know of how it hears; empty for most."""
+        """What a person should know about how it encodes; empty for most."""
         if self.kind == "pe_audio_frame":
-            return f"{self.name} hears each moment by itself; what it hears is averaged over the sound."
+            return f"{self.name} encodes each moment by itself; its features are averaged over the sound."
         return ""
 
     def self_test(self, encode) -> None:

@@ -1,4 +1,4 @@
-"""What the image tower sees: 224 x 224, normalised as ImageNet."""
+"""The image tower's input: 224 x 224, normalised as ImageNet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture library: a folder's pictures as features of the image tower, asked by a sound's feature (paper 3.2).
+"""The picture library: a folder's pictures as features of the image tower, searched with a sound's feature (paper 3.2).
 
 The index is one safetensors file: features (N, D) fp16, sizes and times (N,) int64, relative paths as bytes. Building is
 incremental (only what changed is encoded) and resumable (the file is saved on the way). An index that another encoder
@@ -52,7 +52,7 @@ class BuildReport:
         parts += [f"{done / self.seconds:.1f} pictures per second"] if done and self.seconds else []
         if self.corrupt:
             names = ", ".join(self.corrupt[:3]) + (", ..." if len(self.corrupt) > 3 else "")
-            parts.append(f"{len(self.corrupt)} left out, no picture ({names})")
+            parts.append(f"{len(self.corrupt)} left out, cannot be read as a picture ({names})")
         return "; ".join(parts)
 
 
@@ -145,8 +145,8 @@ class Library:
         if feature.numel() != self.features.shape[1]:
             raise LibraryError(
                 f"The sound's feature has {feature.numel()} values",
-                f"This library's have {self.features.shape[1]}",
-                "Ask with the encoder that the library was built with",
+                f"This library's features have {self.features.shape[1]}",
+                "Encode the sound with the encoder that the library was built with",
             )
         query = feature.detach().reshape(-1).float().cpu()
         scores, rows = torch.empty(len(self)), torch.empty(min(ROWS_AT_ONCE, len(self)), query.numel())
@@ -273,7 +273,7 @@ def _decoded(folder: Path, names: list[str], pool, report: BuildReport):
                 pixels.append(tensor)
         if not good and not folder.is_dir():
             raise LibraryError(
-                f"The folder {folder} vanished", "It must stay while it is read", "Connect its drive again"
+                f"The folder {folder} disappeared", "It must stay available while it is read", "Connect its drive again"
             )
         done += len(batch)
         yield done, good, torch.stack(pixels) if pixels else torch.zeros(0, 3, SIZE, SIZE)

@@ -97,7 +97,9 @@ def align_terms(
     `momentum_kl`.
     """
     text = info_nce(a, t, tau, labels)
-    if v is None or v_momentum is None or (seen is not None and seen.float().sum() < 2):  # one pair is no contrast
+    if (
+        v is None or v_momentum is None or (seen is not None and seen.float().sum() < 2)
+    ):  # a contrastive loss needs two pairs
         return AlignTerms(text)
     if seen is not None:
         a, v, v_momentum = a[seen], v[seen], v_momentum[seen]

@@ -7,7 +7,7 @@ letter the average of something that never moves is that thing, and L_t (Eq. 5) 
     visual_shared  CAV-MAE's last block belongs to both towers, so tuning the audio encoder moves it; the teacher is the
                    frozen image stem followed by an average of the shared attention and MLP
     audio          the teacher is an average of the audio tower
-    both           as visual_shared, and the teacher hears with an average of the audio tower (ALBEF without its queue)
+    both           as visual_shared, and the teacher also averages the audio tower (ALBEF without its queue)
     head           a small head on the frozen picture feature is trained, the teacher has its average
 
 In frozen, audio and head the shared block is untied first, so that the visual encoder really stays as it is.
@@ -113,7 +113,7 @@ class Student(nn.Module):
     def picture(self, states: Tensor) -> Tensor:
         """`picture_states`, or features (B, D) made elsewhere -> unit vectors (B, D).
 
-        Only a head gives them a gradient: the shared block is moved by what it hears, not by what it sees. Raises
+        Only a head gives them a gradient: the shared block is trained by sounds, not by pictures. Raises
         `TrainingError` for features made elsewhere where the reading needs the picture tower.
         """
         if self.reading not in TIED:
@@ -124,11 +124,11 @@ class Student(nn.Module):
 
 
 def require_states(states: Tensor, reading: str) -> None:
-    """Raise `TrainingError` unless the shared block can see these states."""
+    """Raise `TrainingError` unless the shared block can take these states."""
     if states.ndim != 3:
         raise TrainingError(
-            f"momentum_target `{reading}` got finished picture features {tuple(states.shape)}",
-            "It needs pictures, since its teacher sees through CAVT-MAE's own last block",
+            f"momentum_target `{reading}` got precomputed picture features {tuple(states.shape)}",
+            "It needs pictures, since its teacher encodes them with CAVT-MAE's own last block",
             "Give pictures, or choose `frozen`, `audio` or `head`",
         )
 

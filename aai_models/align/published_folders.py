@@ -71,7 +71,7 @@ def load_folder(folder: Path):
     if absent:
         raise CheckpointError(
             f"{folder.name} needs {absent}, which transformers {transformers.__version__} does not have",
-            "A newer transformers knows it",
+            "A newer version of transformers has it",
             "Update ComfyUI's requirements, or choose another encoder",
         )
     _require_weights(folder)
@@ -82,7 +82,7 @@ def load_folder(folder: Path):
         raise CheckpointError(
             f"{folder.name} cannot be read as {CLASSES[kind]} ({type(error).__name__}: {str(error)[:200]})",
             "config.json and the weights belong together, as they are published",
-            "Fetch the whole folder again from where the encoder is published",
+            "Download the whole folder again from where the encoder is published",
         ) from None
     _require_all(folder, info)
     if any(parameter.dtype == torch.float64 for parameter in model.parameters()):
@@ -110,8 +110,8 @@ def _require_all(folder: Path, info: dict) -> None:
     if missing:
         raise CheckpointError(
             f"{folder.name} lacks {len(missing)} tensor{'s' * (len(missing) > 1)}, the first is {missing[0]}",
-            "All weights must be there: what is missing would be noise",
-            "Fetch the weights again from where the encoder is published",
+            "All weights must be there: missing ones would be random",
+            "Download the weights again from where the encoder is published",
         )
     mismatched = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info["mismatched_keys"])
     if mismatched:
@@ -119,7 +119,7 @@ def _require_all(folder: Path, info: dict) -> None:
             f"{len(mismatched)} tensors of {folder.name} have another size than its config.json says, "
             f"the first is {mismatched[0]}",
             "config.json and the weights belong together",
-            "Fetch the whole folder again from where the encoder is published",
+            "Download the whole folder again from where the encoder is published",
         )
 
 
@@ -135,8 +135,8 @@ def _load_extractor(transformers, folder: Path, kind: str, config):
     except Exception as error:
         raise CheckpointError(
             f"The feature extractor of {folder.name} cannot be read ({type(error).__name__}: {str(error)[:200]})",
-            "preprocessor_config.json (CLAP) or processor_config.json (PE) says how it hears",
-            "Fetch that file again; without it the usual one is taken",
+            "preprocessor_config.json (CLAP) or processor_config.json (PE) says how its spectrogram is computed",
+            "Download that file again, or remove it to use the default",
         ) from None
 
 
@@ -146,15 +146,15 @@ def _require_weights(folder: Path) -> None:
     if first is None:
         raise CheckpointError(
             f"{folder.name} has no weights",
-            "They are model.safetensors or pytorch_model.bin beside config.json",
-            "Fetch one of them from where the encoder is published",
+            "It needs model.safetensors or pytorch_model.bin beside config.json",
+            "Download one of them from where the encoder is published",
         )
     for path in _parts(first):
         if not path.is_file():
             raise CheckpointError(
                 f"{folder.name} lacks {path.name}, which its {first.name} names",
-                "Weights in several files must all be there",
-                "Fetch that file from where the encoder is published",
+                "All files of the weights must be there",
+                "Download that file from where the encoder is published",
             )
         _require_whole(path)
 
@@ -172,7 +172,7 @@ def _parts(first: Path) -> list[Path]:
         raise CheckpointError(
             f"{first.parent.name}'s {first.name} cannot be read ({type(error).__name__})",
             "It says which file holds which tensor",
-            "Fetch it again",
+            "Download it again",
         ) from None
 
 
@@ -181,8 +181,8 @@ def _require_whole(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(len(POINTER)) == POINTER:
             raise CheckpointError(
-                f"{name} is a pointer of {size} bytes",
-                "git fetched the list of files, not the weights",
+                f"{name} is a Git LFS pointer of {size} bytes",
+                "The weights themselves are needed",
                 "Download the file itself, or run `git lfs pull` in the folder",
             )
     cut = CheckpointError(
@@ -199,8 +199,8 @@ def _require_whole(path: Path) -> None:
     if tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) < SAFE_TORCH:
         raise CheckpointError(
             f"{name} needs torch 2.6 to be read, and this is {torch.__version__}",
-            "Older ones can be made to run code in .bin files",
-            "Update torch, or fetch model.safetensors",
+            "Older versions can be made to run code in .bin files",
+            "Update torch, or download model.safetensors",
         )
     try:
         torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -213,7 +213,7 @@ def _require_whole(path: Path) -> None:
         raise CheckpointError(
             f"{name} holds code and was not opened",
             "Only tensors are read",
-            "Fetch model.safetensors instead, or the file from where the encoder is published",
+            "Download model.safetensors instead, or the file from where the encoder is published",
         ) from None
 
 

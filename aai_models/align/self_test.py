@@ -1,4 +1,4 @@
-"""A look at an encoder that was just loaded: does it tell two quite different things apart?"""
+"""A check of an encoder that was just loaded: do two quite different inputs give different features?"""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def require_two(features: Tensor, verb: str, things: str, apart: float = APART) 
     raise CheckpointError(
         f"This encoder {verb} no difference between two unlike {things} (cosine "
         f"{float((features[0] * features[1]).sum()):.6f}, lengths {float(lengths[0]):.3g} and {float(lengths[1]):.3g})",
-        "A trained one gives two different directions",
-        "The weights are damaged or empty: fetch or convert the file again",
+        "A trained encoder gives two different directions",
+        "The weights are damaged or empty: download or convert the file again",
     )

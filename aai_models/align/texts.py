@@ -56,7 +56,7 @@ def require_tokenizer(folder: Path) -> None:
 class HashedWords:
     """Fixed random directions, one for each word, added up: texts that share a word are near, all others at right angles.
 
-    It knows nothing of meaning: a class is learnt by its examples alone, and a word never trained on is met by chance.
+    It knows nothing of meaning: a class is learnt by its examples alone, and an untrained word is matched by chance.
     """
 
     aligned_with = ""
@@ -91,7 +91,7 @@ class CLIPTexts:
         except Exception as error:
             raise CheckpointError(
                 f"{folder} cannot be read as a CLIPTextModel ({type(error).__name__}: {str(error)[:200]})",
-                "The folder holds what `save_pretrained` wrote: config, weights and tokenizer",
+                "The folder must hold what `save_pretrained` wrote: config, weights and tokenizer",
                 "Copy the folders text_encoder and tokenizer of a Stable Diffusion 1.x into one",
             ) from None
         self.dim = self._model.config.hidden_size
@@ -114,7 +114,7 @@ class CLIPTexts:
 class OwnTexts:
     """The text side of a CLAP or PE that `encoders.TransformersEncoder` read, with the tokenizer beside it.
 
-    Its vectors live where the encoder's sounds live. `prompt`, a key of `PROMPTS`, is how its authors ask.
+    Its vectors share a space with the encoder's sounds. `prompt`, a key of `PROMPTS`, is the template of its authors.
     """
 
     aligned_with = ""
@@ -164,8 +164,8 @@ def own_texts(encoder: TransformersEncoder, folder: Path) -> OwnTexts:
     if not has_tokenizer(folder):
         raise CheckpointError(
             f"{folder.name} has no tokenizer",
-            "It hears, but what it hears can be named only by the words that it was trained with",
-            "Fetch tokenizer.json, or vocab.json and merges.txt, from where it is published",
+            "It encodes sounds; words need the tokenizer that it was trained with",
+            "Download tokenizer.json, or vocab.json and merges.txt, from where it is published",
         )
     texts = OwnTexts(encoder, folder)
     require_two(texts.encode(["dog", "rain"]), "reads", "words", apart=DISTINCT)
@@ -189,9 +189,9 @@ def _read_tokenizer(folder: Path, vocab_size: int):
     # Without its vocabulary transformers makes a tokenizer of special tokens alone.
     if not len(set(tokenizer.all_special_ids)) < len(tokenizer) <= vocab_size:
         raise CheckpointError(
-            f"The tokenizer of {folder.name} knows {len(tokenizer)} pieces of words, its text model {vocab_size}",
-            "Both belong together",
-            "Fetch tokenizer.json, or vocab.json and merges.txt, again from where the encoder is published",
+            f"The tokenizer of {folder.name} has {len(tokenizer)} tokens, its text model {vocab_size}",
+            "Both must belong together",
+            "Download tokenizer.json, or vocab.json and merges.txt, again from where the encoder is published",
         )
     return tokenizer
 

@@ -60,7 +60,7 @@ class Part:
         if self.damaged or self.missing:
             notes.append(
                 f"The file is damaged: {self.damaged} packets could not be decoded, "
-                f"{self.missing:.2f} s are silent in their place."
+                f"{self.missing:.2f} s were replaced by silence."
             )
         if self.streams > 1:
             notes.append(f"This is sound track {self.stream} of {self.streams}.")
@@ -140,9 +140,9 @@ def _opened(path):
 
     name, is_open = _name(path), hasattr(path, "read")
     if not is_open and not os.path.isfile(path):
-        raise AudioError(f"There is no file {name}", "A sound file must be where it is named", "Choose another file")
+        raise AudioError(f"There is no file {name}", "The sound file must exist", "Choose another file")
     if not is_open and os.path.getsize(path) == 0:
-        raise AudioError(f"{name} is empty (0 bytes)", "A sound file holds samples", "Copy or upload it again")
+        raise AudioError(f"{name} is empty (0 bytes)", "A sound file must hold samples", "Copy or upload it again")
     try:
         if is_open:
             path.seek(0)
@@ -194,7 +194,7 @@ def _sound_tracks(container, path, stream: int) -> list[int]:
     chosen = [place for place in known if stream in (0, place + 1)]
     if not chosen:
         raise AudioError(
-            f"{_name(path)} does not say its sample rate, its channels or how it is encoded",
+            f"{_name(path)} does not say its sample rate, its channels or its codec",
             "A sound file says them in its header",
             "Choose another `stream`, or convert the file to wav" if known else "Convert it to wav",
         )

@@ -58,7 +58,7 @@ def kaldi_fbank(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
 
 
 class _Room(NamedTuple):
-    """Room for so many frames, used again and again: asking for new memory costs as much as the arithmetic."""
+    """Buffers for this many frames, reused: allocating new memory costs as much as the arithmetic."""
 
     window: Tensor  # (length,)
     centred: Tensor  # (n, length)
@@ -78,7 +78,7 @@ def _log_mel(frames: Tensor, room: _Room, bands: tuple[_Band, ...], out: Tensor)
     centred, padded, power = room.centred[:count], room.padded[:count], room.power[:count]
     torch.sub(frames, frames.mean(dim=-1, keepdim=True), out=centred)
     emphasised = padded[:, :length]
-    # A product, then a difference, each rounded as Kaldi rounds them: where hardly any energy is, rounding is what is seen.
+    # A product, then a difference, each rounded as Kaldi rounds them: at very low energy the rounding is visible.
     torch.mul(centred[:, :1], PRE_EMPHASIS, out=emphasised[:, :1])
     torch.mul(centred[:, :-1], PRE_EMPHASIS, out=emphasised[:, 1:])
     torch.sub(centred, emphasised, out=emphasised)
@@ -137,14 +137,14 @@ def encoder_input(
     channels: str = "mean",
     level: str = "as_recorded",
 ) -> Tensor:
-    """What CAVT-MAE hears: (B, C, T) at any rate (Hz) -> normalised log-mel (B, 1024, 128), 10.24 seconds.
+    """CAVT-MAE's input: (B, C, T) at any rate (Hz) -> normalised log-mel (B, 1024, 128), 10.24 seconds.
 
     `short_clip` fills a shorter clip: `tile` repeats the sound, `silence` appends digital silence, `pad_reference`
     appends CAV-MAE's constant (+1.1329, which is not silence). `long_clip` chooses from a longer one: the `first` part,
     the `center`, the `loudest` (K-weighted); `mean_of_windows` gives windows that cover the clip, (B * W, 1024, 128) with
     the windows of one clip side by side: average their features with `mean_of_windows`. `channels`: `mean` or `first` (as
     CAV-MAE). `level`: `as_recorded`, or `normalised` to -23 LUFS so that the feature does not depend on loudness.
-    Raises `AudioError` for sounds that are not sounds, `ValueError` for unknown policies.
+    Raises `AudioError` for invalid sounds, `ValueError` for unknown policies.
     """
     sound, sample_rate = mono_sound(waveform, sample_rate, short_clip, long_clip, channels, level)
     clip = math.ceil(CLIP_SAMPLES * sample_rate / SAMPLE_RATE)

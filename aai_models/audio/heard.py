@@ -1,4 +1,4 @@
-"""Whether there is anything to hear in what an encoder hears."""
+"""Checks that the part of a sound that an encoder uses is not silent or too short."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .waveform import SILENCE_PEAK, to_mono
 from .windows import cut_windows
 
 SHORTEST = 0.025  # seconds; one analysis window of the encoder
-SECONDS = 10.24  # that are heard at once
+SECONDS = 10.24  # checked at once
 
 
 def require_heard(
     waveform: Tensor, sample_rate: int, long_clip: str = "first", channels: str = "mean", name: str = ""
 ) -> None:
-    """Raise `AudioError` that names the clip where one of (B, C, T) is too short, or silent in the part that is heard.
+    """Raise `AudioError` that names the clip where one of (B, C, T) is too short, or silent in the part that the encoder uses.
 
     Silent is a mono sound whose peak, but for a constant, lies below -100 dBFS. `long_clip`, `channels`: as
     `encoder_input`. `name`: what a single sound is called.
@@ -41,8 +41,8 @@ def require_heard(
     verb = "is" if len(silent) == 1 else "are"
     elsewhere = seconds > SECONDS and any(float(whole[k]) >= SILENCE_PEAK for k in silent)
     raise AudioError(
-        f"{names} {verb} silent" + (f" in the {SECONDS:g} s that are heard ({long_clip})" if elsewhere else ""),
-        "A word can only be made of something that can be heard",
+        f"{names} {verb} silent" + (f" in the {SECONDS:g} s that the encoder uses ({long_clip})" if elsewhere else ""),
+        "A word needs a sound that can be heard",
         "Set `long_clip` to loudest, or choose another part of the recording"
         if elsewhere
         else "Choose another part of the recording with `start` and `duration`"

@@ -66,12 +66,14 @@ def to_scale(
         raise ValueError(f"mapping is {mapping!r}; known are {', '.join(MAPPINGS)}")
     if not math.isfinite(reference):
         raise AudioError(
-            f"The reference loudness is {reference} LUFS", "It must be a number", "Choose a reference that can be heard"
+            f"The reference loudness is {reference} LUFS",
+            "It must be a finite number",
+            "Choose a reference that can be heard",
         )
     level = torch.as_tensor(lufs, dtype=torch.float64)
     if torch.isnan(level).any():
         raise AudioError(
-            "The loudness is not a number", "LUFS are numbers, or -inf for silence", "Measure the sound again"
+            "The loudness is NaN", "It must be a number of LUFS, or -inf for silence", "Measure the sound again"
         )
     if mapping == "manual":
         scale = torch.full_like(level, manual)

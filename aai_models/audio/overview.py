@@ -1,4 +1,4 @@
-"""One look at a sound: its waveform, its loudness over time, and what the encoder sees of it."""
+"""A picture of a sound: its waveform, its loudness over time, and its mel spectrogram."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEL_LABELS = (100, 500, 1000, 2000, 4000, 7500)  # Hz
 def draw_overview(waveform: Tensor, sample_rate: int, width: int = 1024, height: int = 720) -> list[Image.Image]:
     """A picture of each sound of (B, C, T): waveform, momentary loudness (LUFS) and mel spectrogram over one time axis.
 
-    Sounds longer than ten minutes are drawn to that length. Raises `AudioError` for sounds that are not sounds.
+    Sounds longer than ten minutes are drawn to that length. Raises `AudioError` for invalid sounds.
     """
     waveform, sample_rate = as_waveform({"waveform": waveform, "sample_rate": sample_rate})
     waveform = waveform[..., : int(LONGEST * sample_rate)]

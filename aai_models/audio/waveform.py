@@ -14,7 +14,7 @@ HIGHEST_RATE = 768_000  # Hz
 MOST_CHANNELS = 64  # sixth-order ambisonics has 49
 LOUDEST = 100.0  # peak of a float waveform, +40 dB over full scale: what is louder has another scale
 SILENCE_PEAK = 1e-5  # -100 dBFS
-CANCELLED = 0.1  # of the energy that unrelated channels keep in their mean; below it they stand against each other
+CANCELLED = 0.1  # of the energy that unrelated channels keep in their mean; below it they cancel each other
 FULL_SCALE = {torch.uint8: 2**7, torch.int8: 2**7, torch.int16: 2**15, torch.int32: 2**31}
 
 
@@ -22,8 +22,8 @@ def as_waveform(audio) -> tuple[Tensor, int]:
     """AUDIO -> waveform (B, C, T) float32 on CPU, sample rate in Hz. The input is never changed.
 
     Takes any mapping, (C, T) and (T,) too. Integers of 8, 16 and 32 bits are divided by their full scale, as decoding does.
-    Raises `AudioError` for None (a video without sound), wrong shapes, channels behind samples, no samples, impossible
-    rates, samples that are not numbers, and floats at the scale of integers.
+    Raises `AudioError` for None (a video without sound), wrong shapes, channels after samples, no samples, impossible
+    rates, NaN or infinity, and floats at the scale of integers.
     """
     if audio is None:
         raise AudioError(
@@ -75,11 +75,11 @@ def _rate(sample_rate) -> int:
     if value is None:
         raise AudioError(
             f"The sample rate is {str(sample_rate)[:40]!r}, a {type(sample_rate).__name__}",
-            "It is one number of Hz, such as 44100",
+            "It must be one number in Hz, such as 44100",
             "Connect the output of a node that loads sound",
         )
     if not 1 <= value <= HIGHEST_RATE:  # also refuses NaN
-        raise AudioError(f"The sample rate is {sample_rate} Hz", f"It lies between 1 and {HIGHEST_RATE} Hz")
+        raise AudioError(f"The sample rate is {sample_rate} Hz", f"It must lie between 1 and {HIGHEST_RATE} Hz")
     return round(value)
 
 
@@ -92,7 +92,7 @@ def _scaled(waveform: Tensor) -> Tensor:
     if not waveform.is_floating_point():
         raise AudioError(
             f"The samples are of the type {str(waveform.dtype).removeprefix('torch.')}",
-            "Samples are floats from -1 to 1, or integers of 8, 16 or 32 bits",
+            "Samples must be floats from -1 to 1, or integers of 8, 16 or 32 bits",
             "Convert them to float32",
         )
     return waveform.to(torch.float32)
@@ -103,7 +103,7 @@ def _require_samples(waveform: Tensor) -> None:
     low, high = (float(value) for value in torch.aminmax(waveform))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise AudioError(
-            f"{int((~torch.isfinite(waveform)).sum())} of {waveform.numel()} samples are not numbers",
+            f"{int((~torch.isfinite(waveform)).sum())} of {waveform.numel()} samples are NaN or infinite",
             "Every sample must be finite",
             "Export the recording again",
         )
@@ -113,7 +113,7 @@ def _require_samples(waveform: Tensor) -> None:
         scale = next((f"1/{scale}" for scale in sorted({*FULL_SCALE.values()}) if peak <= scale), "a smaller factor")
         raise AudioError(
             f"The samples reach {peak:.6g}" + (" and are all whole numbers" if whole else ""),
-            "A sound of floats lies between -1 and 1; these are at the scale of integers, or no sound",
+            "Float samples must lie between -1 and 1; these look like integers, or are not a sound",
             f"Multiply them by {scale} before they come here, or export the recording again",
         )
 

@@ -1,4 +1,4 @@
-"""Which part of a recording is heard where it is longer than an encoder's input."""
+"""Which part of a recording is used where it is longer than an encoder's input."""
 
 from __future__ import annotations
 

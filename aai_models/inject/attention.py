@@ -47,7 +47,7 @@ class ColumnMix:
     source: Tensor  # (S, T): weight of source column s in target column t, scale included
     own: Tensor  # (T,): weight of the column's own map, scale included
 
-    # Read once, where the tensors lie on the CPU: a device would have to be waited for.
+    # Computed once while the tensors are on the CPU: reading them from a device would have to wait for it.
     @cached_property
     def takes(self) -> bool:
         """Whether any column takes the source's maps."""

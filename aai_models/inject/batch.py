@@ -1,4 +1,4 @@
-"""A batch of stylised pictures: its plan, and the names of its files. What is finished stands in `manifest`."""
+"""A batch of stylised pictures: its plan, and the names of its files. Finished pictures are listed in `manifest`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Job:
     sound: str
     scale: float
     file: str  # name of the picture in the output folder
-    tail: str  # what of that name tells sound and scale
+    tail: str  # the part of that name for sound and scale
     place: str  # a hash of photo, sound and scale: which picture of the batch it is, whatever the settings
     identity: str  # changes with everything that the picture depends on
-    word: str = ""  # what the sound's word is known by
+    word: str = ""  # identity of the sound's word
 
 
 def parse_scales(text: str) -> list[float]:
@@ -41,7 +41,9 @@ def parse_scales(text: str) -> list[float]:
         scales = []
     if not scales or any(not 0.0 <= scale <= 2.0 for scale in scales):
         raise EditError(
-            f"The scales are {text!r}", "Numbers from 0 to 2, separated by commas", "Write for instance `0.5, 1, 1.5`"
+            f"The scales are {text!r}",
+            "They must be numbers from 0 to 2, with commas",
+            "Write for instance `0.5, 1, 1.5`",
         )
     return list(dict.fromkeys(map(abs, scales)))
 
@@ -69,7 +71,7 @@ def plan_jobs(
         raise EditError(
             f"{len(photos)} photos x {len(sounds)} sounds x {len(scales)} scales are {count} pictures",
             f"A batch makes 1 to {MOST_JOBS}",
-            "Connect at least one of each" if not count else "Divide the folder",
+            "Connect at least one of each" if not count else "Divide the folder into smaller ones",
         )
     names, spoken = _distinct_names(list(photos)), _distinct([(sound, sound) for sound in sounds])
     shared, jobs = json.dumps(settings, sort_keys=True), []

@@ -1,4 +1,4 @@
-"""Prompt-to-prompt's LocalBlend: outside the places where the words act, the edit is the source."""
+"""Prompt-to-prompt's LocalBlend: outside the regions where the words act, the edit equals the source."""
 
 from __future__ import annotations
 

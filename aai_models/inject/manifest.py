@@ -141,7 +141,7 @@ def _find_record(folder: Path) -> tuple[Path, dict[str, dict]]:
         except OSError as error:
             raise EditError(
                 f"{path} cannot be read ({error.strerror or error})",
-                "It is the record of what a batch has finished",
+                "It is the list of pictures that a batch has finished",
                 "Correct its permissions, or choose another output",
             ) from None
         except ValueError:

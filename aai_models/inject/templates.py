@@ -15,8 +15,8 @@ class Use:
 
     source: str  # the prompt of the picture that is changed
     target: str  # the prompt with the word
-    cross_end: float  # percent until which the words' places follow the source
-    self_end: float  # percent until which shapes follow it
+    cross_end: float  # percent of the run until which words keep the source's layout
+    self_end: float  # percent of the run until which shapes are copied from it
 
 
 USES = {
@@ -49,11 +49,11 @@ def build_prompts(use: str, scene: str) -> tuple[str, str, float, float]:
     Raises `EditError` for an unknown use or an empty scene.
     """
     if use not in USES:
-        raise EditError(f"The use is {use!r}", f"It is one of {', '.join(USES)}", "Choose one")
+        raise EditError(f"The use is {use!r}", f"It must be one of {', '.join(USES)}", "Choose one")
     scene = " ".join(scene.split())
     if not scene:
         raise EditError(
-            "The scene is empty", "A few words that say what the picture shows", "Write for instance `a beach`"
+            "The scene is empty", "It needs a few words that say what the picture shows", "Write for instance `a beach`"
         )
     preset = USES[use]
     if find_words(scene):

@@ -39,14 +39,14 @@ def require_words(text: str, connected: set[int]) -> list[int]:
     return numbers
 
 
-# What people write who mean <A*>: other letters and brackets, blanks, a weight inside.
+# Misspellings of <A*>: other letters and brackets, blanks, a weight inside.
 OPENING, CLOSING = "[<\uff1c\u3008\u27e8\u2039\u00ab]", "[>\uff1e\u3009\u27e9\u203a\u00bb]"
 NEAR = re.compile(rf"{OPENING}\s*[aA\uff21]\s*[*\uff0a\d]*\s*(?::[\d.]*)?\s*{CLOSING}")
 INSIDE_EMBEDDING = re.compile(r"embedding:\s*" + WORD.pattern)
 
 
 def near_misses(text: str) -> list[str]:
-    """What looks like an audio word and is none: `<a*>`, `<A *>`, `<A*:1.2>`, other brackets."""
+    """What looks like an audio word but is not one: `<a*>`, `<A *>`, `<A*:1.2>`, other brackets."""
     return [found for found in dict.fromkeys(NEAR.findall(text)) if not WORD.fullmatch(found)]
 
 

@@ -1,4 +1,4 @@
-"""CLIP's whole table of words from the rows that the pocket world uses."""
+"""CLIP's whole token embedding from the rows that the pocket world uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of the pocket's weights: int8 with a scale for each row where a tensor is large, half precision elsewhere."""
+"""The file of the pocket models' weights: int8 with a scale for each row where a tensor is large, half precision elsewhere."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def load(path: Path = PATH) -> tuple[dict[str, dict[str, Tensor]], dict]:
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise PocketError(
             f"{path} is damaged ({error})",
-            f"It is a safetensors file of format {FORMAT}",
-            "Fetch it again: git checkout -- pocket/weights, or install the pack again",
+            f"It must be a safetensors file of format {FORMAT}",
+            "Restore it: git checkout -- pocket/weights, or install the pack again",
         ) from error
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for name, tensor in packed.items():
@@ -82,8 +82,8 @@ def load(path: Path = PATH) -> tuple[dict[str, dict[str, Tensor]], dict]:
     missing = [part for part in PARTS if not parts[part]]
     if missing:
         raise PocketError(
-            f"{path} holds nothing of {', '.join(missing)}",
-            f"It holds {', '.join(PARTS)}",
-            "Fetch it again: git checkout -- pocket/weights",
+            f"{path} lacks {', '.join(missing)}",
+            f"It must hold {', '.join(PARTS)}",
+            "Restore it: git checkout -- pocket/weights",
         )
     return {part: unpack(own) for part, own in parts.items()}, about

@@ -72,7 +72,7 @@ def test_it_begins_at_the_word_that_tells_the_pictures_best(models, monkeypatch,
     done = train(models, seed=seed)
     assert torch.allclose(seen[0].vectors["clip_l"], word_rows(models[1], word)["clip_l"][:1], atol=1e-5)
     assert done.token.metadata["start_word"] == word
-    assert f'It began at "{word}", of 4 words' in done.report.text()
+    assert f'Started from "{word}", the word of 4' in done.report.text()
     assert state_of(models) == before
     assert torch.equal(train(models, seed=seed).token.vectors["clip_l"], done.token.vectors["clip_l"])
 

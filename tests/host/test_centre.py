@@ -98,5 +98,5 @@ class TestGathering:
 
     def test_sounds_of_two_encoders(self):
         features = [AudioFeature(torch.ones(1, 4), name, (0.0,)) for name in ("b", "a")]
-        with pytest.raises(TokenError, match="heard by a and by b"):
+        with pytest.raises(TokenError, match="encoded by a and by b"):
             AudioFeature.joined(features)

@@ -166,5 +166,5 @@ def test_rows_that_another_node_added_are_noticed_and_left_alone(models, caplog)
             edited = edit(models, SOURCE, [TARGET], model=regional(models[0]), self_end=0.0)
     assert torch.equal(scaled, plain) and torch.equal(edited[1], plain)
     told = [record.message for record in caplog.records]
-    assert sum("Loudness scale" in text for text in told) == 1
-    assert sum("other rows" in text and "Prompt-to-prompt" in text for text in told) == 1
+    assert sum("Loudness Scale" in text for text in told) == 1
+    assert sum("changed the batch rows" in text and "Prompt-to-prompt" in text for text in told) == 1

@@ -203,7 +203,7 @@ class TestOtherFamilies:
 
         clip = models[1].clone()
         clip.tokenizer = comfy.text_encoders.flux.FluxTokenizer(embedding_directory=[])
-        with pytest.raises(TokenError, match=r"uses clip_l, t5xxl\. .*T5, Qwen and Gemma come later"):
+        with pytest.raises(TokenError, match=r"uses clip_l, t5xxl\. .*T5, Qwen and Gemma are not supported yet"):
             train((models[0], clip, models[2]))
 
     def test_a_network_that_is_no_unet(self, models):

@@ -143,7 +143,9 @@ class TestRetrieval:
         (folder / "broken.png").write_text("x")
         grown = client.run(find(stand_ins, folder="growing", k=64))
         assert len(grown.files("41")) == 4
-        assert any("4 pictures: 1 added, 3 kept" in t and "no picture (broken.png)" in t for t in grown.texts)
+        assert any(
+            "4 pictures: 1 added, 3 kept" in t and "cannot be read as a picture (broken.png)" in t for t in grown.texts
+        )
         assert not list(folder.glob(".*")), "nothing is written among the pictures"
 
     def test_a_picture_that_went_meanwhile_is_passed_over(self, encoder, tmp_path, monkeypatch):
@@ -193,14 +195,14 @@ class TestRetrieval:
         assert_readable(client.run(find(stand_ins, folder="empty")), "holds no picture")
 
     def test_nothing_similar_enough(self, client, stand_ins):
-        assert_readable(client.run(find(stand_ins, minimum=1.0)), "as similar as 1", "Lower")
+        assert_readable(client.run(find(stand_ins, minimum=1.0)), "a similarity of 1 or more", "Lower")
 
     def test_an_encoder_that_does_not_see(self, client, stand_ins, workspace):
         torch.save(cavt_tensors(WeightMaker(0), images=False), workspace.models / "cavt_mae" / "audio_only.pth")
         client.get("/object_info/AAI_LoadCAVT")
         graph = find(stand_ins)
         graph["12"]["inputs"]["checkpoint"] = "audio_only.pth"
-        assert_readable(client.run(graph), "does not see pictures", "both towers")
+        assert_readable(client.run(graph), "cannot encode pictures", "both towers")
 
     def test_two_encoders_are_not_mixed(self, client, stand_ins, workspace):
         write_cavt(workspace.models / "cavt_mae" / "other.pth", seed=5)

@@ -58,7 +58,7 @@ def test_a_word_without_training(models, own_folder):
     assert torch.equal(token.vectors["clip_l"], again.vectors["clip_l"])
     median = float(vocabulary_rows(models[1], "clip_l").norm(dim=-1).median())
     assert float(token.vectors["clip_l"].norm()) == pytest.approx(median, rel=1e-4)
-    assert "clip_l hears: " in heard and "cosine" in heard
+    assert "clip_l, nearest words: " in heard and "cosine" in heard
     assert state_of(models) == before
 
 
@@ -123,7 +123,7 @@ def test_two_encoders_have_a_bridge_each(monkeypatch):
     for key in ("clip_l", "clip_g"):
         median = float(vocabulary_rows(clip, key).norm(dim=-1).median())
         assert float(token.vectors[key].norm()) == pytest.approx(median, rel=1e-4)
-        assert f"{key} hears: " in heard and f"{key}: of {COUNT} words" in heard
+        assert f"{key}, nearest words: " in heard and f"{key}: of {COUNT} words" in heard
 
 
 def test_phi(models):

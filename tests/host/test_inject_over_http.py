@@ -174,7 +174,7 @@ def test_a_curve_follows_its_sound(client, stand_ins):
         ({"scale": 2.5}, "bigger than max"),
         ({"mapping": "sone"}, "there is no sound"),
         ({"words": "storm"}, "which the prompt does not hold"),
-        ({"start": 0.9, "end": 0.1}, "A window starts before it ends"),
+        ({"start": 0.9, "end": 0.1}, "A window must start before it ends"),
     ],
 )
 def test_refusals_reach_the_person(client, stand_ins, change, message):

@@ -150,7 +150,7 @@ class TestReferences:
                 self.count += 1
                 return torch.full((1, 4, 8, 8), torch.nan if self.count == 5 else 0.0)
 
-        with pytest.raises(TrainingError, match=r"not numbers of reference picture 2\. .*--bf16-vae"):
+        with pytest.raises(TrainingError, match=r"NaN or infinity from reference picture 2\. .*--bf16-vae"):
             train(models, vae=Overflowing(), flip=True)
 
     def test_no_vae(self, models):

@@ -77,7 +77,7 @@ def test_photos_of_every_kind(models, image):
 def test_refusals(models):
     with pytest.raises(EditError, match="at least 8 x 8"):
         photo.encode_photo(models[2], torch.rand(1, 1, 1, 3))
-    with pytest.raises(EditError, match="not numbers"):
+    with pytest.raises(EditError, match="NaN or infinity"):
         photo.encode_photo(models[2], torch.full((1, 16, 16, 3), float("nan")))
     with pytest.raises(EditError, match="one of"):
         photo.tagged([], "magic")

@@ -103,7 +103,7 @@ def test_one_photo_never_stops_the_rest(models, tmp_path, monkeypatch):
     monkeypatch.setattr(batches.photo, "encode_photo", encode_photo)
     batch = run(models, tmp_path, "never-stops")
     assert set(made("never-stops")) == {"well__sound-1__x1.00.png"}
-    assert batch.failures["large__sound-1__x1.00.png"].startswith("out of memory: the memory does not suffice. Lower ")
+    assert batch.failures["large__sound-1__x1.00.png"].startswith("Out of memory (out of memory). Lower ")
     assert "save it as PNG or JPG" in batch.failures["bomb__sound-1__x1.00.png"]
 
 
@@ -262,7 +262,7 @@ class TestFolderOfSounds:
         (tmp_path / "empty").mkdir()
         with pytest.raises(EditError, match="holds no recording"):
             sound_files.sound_files(str(tmp_path / "empty"), encoder, None)
-        with pytest.raises(EditError, match="nothing that hears"):
+        with pytest.raises(EditError, match="no audio encoder"):
             sound_files.sound_files(str(sounds), None, None)
         with pytest.raises(ValueError, match="There is no folder"):
             sound_files.sound_files("missing", encoder, None)

@@ -124,8 +124,8 @@ def test_what_cannot_be_known_is_made_anew_and_told(models, tmp_path):
     first = run(changed, tmp_path, "unknown")
     before = made("unknown")
     second = run(changed, tmp_path, "unknown")
-    assert "The model holds what cannot be compared with the last run" in first.report
-    assert "made anew" in second.report and "1 finished, 0 to do" in second.report
+    assert "The model has parts that cannot be compared with the last run" in first.report
+    assert "made again" in second.report and "1 finished, 0 to do" in second.report
     assert set(made("unknown")) == set(before) and made("unknown") != before
 
 
@@ -293,7 +293,7 @@ class TestPlans:
         with torch.inference_mode():
             AAI_BatchStylize.execute(**self.inputs(models, tmp_path, plan_only=False), audio_token=[word(), word(1)])
         report = AAI_BatchStylize.execute(**self.inputs(models, tmp_path), audio_token=(None,))[1]
-        assert "taken for that of the last run" in report and "2 pictures, 2 finished, 0 to do" in report
+        assert "assumed to be that of the last run" in report and "2 pictures, 2 finished, 0 to do" in report
 
     def test_deleted_pictures_are_asked_for_again(self, models, tmp_path):
         photo(tmp_path / "a.png", 0)
@@ -385,4 +385,4 @@ def test_a_plan_over_http_leaves_the_word_unmade_and_a_run_makes_it(client, stan
     assert "1 pictures, 1 finished, 0 to do" in run.outputs["3"]["text"][0]
     graph["3"]["inputs"]["plan_only"] = True
     again = client.run(graph).outputs["3"]["text"][0]
-    assert "1 pictures, 1 finished, 0 to do" in again and "is taken for that of the last run" in again
+    assert "1 pictures, 1 finished, 0 to do" in again and "is assumed to be that of the last run" in again

@@ -172,7 +172,9 @@ class TestShortMemory:
             return evaluate(self, vectors, sample)
 
         monkeypatch.setattr(DiffusionLoss, "__call__", fails)
-        with pytest.raises(TrainingError, match=r"needs more.*GB that are free.*Lower `batch_size`.*Its best token"):
+        with pytest.raises(
+            TrainingError, match=r"Out of memory.*needs more.*GB that are free.*lower `batch_size`.*Its best token"
+        ):
             train(models)
         assert state_of(models) == before
 
@@ -183,7 +185,7 @@ class TestShortMemory:
         with monkeypatch.context() as patch:
             patch.setattr(training.mm, "load_models_gpu", full)
             patch.setattr(models[2], "encode", lambda pixels: torch.zeros(1, 4, 8, 8))
-            with pytest.raises(TrainingError, match=r"take 0\.\d GB, more than there is"):
+            with pytest.raises(TrainingError, match=r"need 0\.\d GB, more than the available memory"):
                 train(models)
 
     def test_other_errors_stay_what_they_are(self, models, monkeypatch):

@@ -126,7 +126,7 @@ class TestBadInput:
         models = micro.build(seed=2)
         with torch.inference_mode():
             models[1].cond_stage_model.clip_l.transformer.text_projection.weight.zero_()
-        with pytest.raises(TrainingError, match=r"clip_l came without a projection.*Load CLIP"):
+        with pytest.raises(TrainingError, match=r"clip_l has no text projection.*Load CLIP"):
             train(models, vision)
 
     def test_a_cancel_leaves_the_clip_as_it_was(self, models, vision, monkeypatch):

@@ -112,7 +112,7 @@ def test_edit_sheets():
     maps.add(1, 0, torch.rand(2, 1, 4, 4))
     wider = sheets.edit_sheet(images, 2, [], None, None, maps)
     assert wider.shape[2] > sheets.edit_sheet(images, 2, [], None, None).shape[2]
-    with pytest.raises(EditError, match="cannot be a source"):
+    with pytest.raises(EditError, match="do not divide into a source"):
         sheets.edit_sheet(images[:3], 2, [], None, None)
 
 

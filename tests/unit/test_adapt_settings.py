@@ -77,7 +77,7 @@ class TestStarts:
         raw = initial_token(feature(), WORDS, AdaptConfig(scale="raw"), norm=7.5)
         assert raw.scales == {"clip_l": 7.5, "clip_g": 7.5}
         assert float((raw.vectors["clip_l"] - raw.adapters["clip_l"]).norm()) == pytest.approx(7.5, rel=1e-5)
-        with pytest.raises(TrainingError, match="unit features alone"):
+        with pytest.raises(TrainingError, match="features normalised to length 1"):
             start(scale="raw")
 
     def test_the_sound_has_the_size_of_its_scale(self):
@@ -97,7 +97,7 @@ class TestStarts:
         rows = {key: torch.randn(2, word.width) for key, word in WORDS.items()}
         token = initial_token(feature(), WORDS, AdaptConfig(start="words", words="x", vectors=3), rows=rows)
         assert torch.equal(token.adapters["clip_l"], rows["clip_l"][[0, 1, 0]])
-        with pytest.raises(TrainingError, match="no rows for clip_g"):
+        with pytest.raises(TrainingError, match="no vectors for the text encoder clip_g"):
             initial_token(feature(), WORDS, AdaptConfig(start="words", words="x"))
 
     def test_modes(self):

@@ -42,8 +42,8 @@ def test_a_folder_of_videos(tmp_path, clip_folder, capsys):
     said = capsys.readouterr().out
     assert "no --texts" not in said and "no --init" not in said and "finished at step" in said
     judged = ["evaluate", str(out / "best.safetensors"), data, "--split=val", f"--out={tmp_path / 'judged'}"]
-    assert main([*judged, words]) == 0 and "not trained towards" not in capsys.readouterr().out
-    assert main(judged) == 0 and "was not trained towards hashed words" in capsys.readouterr().out
+    assert main([*judged, words]) == 0 and "not trained on the texts of" not in capsys.readouterr().out
+    assert main(judged) == 0 and "was not trained on the texts of hashed words" in capsys.readouterr().out
     mine = tmp_path / "mine.safetensors"
     assert main(["convert", str(out / "best.safetensors"), str(mine)]) == 0
     assert CAVTMAE.from_state_dict(read_state_dict(mine)).has_images and mine.stat().st_size < begun.stat().st_size

@@ -172,7 +172,7 @@ class TestScale:
             to_scale(-20.0, "phon")
         with pytest.raises(AudioError, match="reference loudness"):
             to_scale(-20.0, "relative", reference=-math.inf)
-        with pytest.raises(AudioError, match="not a number"):
+        with pytest.raises(AudioError, match="The loudness is NaN"):
             to_scale(float("nan"))
 
 

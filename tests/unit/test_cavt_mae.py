@@ -87,7 +87,7 @@ def test_time_and_frequency_are_not_swapped():
 def test_audio_tower_alone():
     model = CAVTMAE.from_state_dict(cavt_tensors(WeightMaker(0), images=False), dtype=torch.float32)
     assert not model.has_images
-    with pytest.raises(CheckpointError, match="audio tower alone"):
+    with pytest.raises(CheckpointError, match="only the audio tower"):
         model.encode_image(torch.zeros(1, 3, 224, 224))
 
 

@@ -122,7 +122,7 @@ def test_a_file_that_lacks_something_changes_nothing(missing):
 def test_other_files(tmp_path, content):
     (tmp_path / "run.safetensors").write_bytes(content)
     run = trainer(noisy_loss)
-    with pytest.raises(TrainingError, match="not a training that can be continued"):
+    with pytest.raises(TrainingError, match="Training cannot be continued from"):
         checkpoint.read(inputs_of(run), tmp_path / "run.safetensors")
 
 

@@ -56,7 +56,7 @@ def test_few_words(words):
 def test_numbers_that_are_none():
     losses = {"bad": math.nan, "good": 2.0, "worse": math.inf}
     assert choose(list(losses), lambda word, _: losses[word], SAMPLES)[0][0] == "good"
-    with pytest.raises(TrainingError, match="Under no word"):
+    with pytest.raises(TrainingError, match="NaN or infinite for every word"):
         choose(["bad"], lambda *_: math.nan, SAMPLES)
     assert math.isfinite(choose(["zero"], lambda *_: 0.0, SAMPLES)[0][1])
 

@@ -109,7 +109,7 @@ class TestByName:
         monkeypatch.setattr(devices, "_accelerator", lambda: None)
         assert devices.find_device("auto") == devices.find_device("cpu") == torch.device("cpu")
         for name in ("cuda", "mps", "cuda:1", "gpu"):
-            with pytest.raises(DeviceError, match=rf"'{name}' is not there.*reaches auto, cpu\."):
+            with pytest.raises(DeviceError, match=rf"'{name}' is not available.*can use auto, cpu\."):
                 devices.find_device(name)
 
     @pytest.mark.parametrize("kind", ["cuda", "xpu", "mps"])
@@ -121,13 +121,13 @@ class TestByName:
         assert devices.find_device("auto") == devices.find_device(kind) == own
         assert devices.find_device(f"{kind}:0") == torch.device(kind, 0)
         assert devices.find_device("cpu") == torch.device("cpu")
-        with pytest.raises(DeviceError, match=rf"{kind}:2 is not there. There are 2"):
+        with pytest.raises(DeviceError, match=rf"{kind}:2 is not available. There are 2"):
             devices.find_device(f"{kind}:2")
 
     def test_a_command_says_it_in_a_line(self, monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(devices, "_accelerator", lambda: None)
         assert main(["train", str(tmp_path), str(tmp_path / "out"), "--device=cuda"]) == 1
-        assert "'cuda' is not there" in capsys.readouterr().err
+        assert "'cuda' is not available" in capsys.readouterr().err
 
     def test_a_processor_is_asked_for_bf16(self, monkeypatch):
         cpu = torch.device("cpu")

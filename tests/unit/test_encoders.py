@@ -112,7 +112,7 @@ class TestFolders:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
         assert "'bert' model. Known audio encoders are clap, pe_audio, pe_audio_video" in refusal(tmp_path)
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "clap"}))
-        assert "has no weights. They are model.safetensors or pytorch_model.bin" in refusal(tmp_path)
+        assert "has no weights. It needs model.safetensors or pytorch_model.bin" in refusal(tmp_path)
 
     @pytest.mark.parametrize("twin", LAYOUTS, indirect=True)
     @pytest.mark.parametrize("count", [1, 12])
@@ -246,11 +246,15 @@ class TestWeights:
     @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
     def test_a_pointer_of_git(self, twin, name):
         (twin / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 614525485\n")
-        assert re.search(rf"{name} of published is a pointer of \d+ bytes.*Download the file itself", refusal(twin))
+        assert re.search(
+            rf"{name} of published is a Git LFS pointer of \d+ bytes.*Download the file itself", refusal(twin)
+        )
 
     def test_a_torch_that_would_run_code(self, twin, monkeypatch):
         monkeypatch.setattr(torch, "__version__", "2.5.1+cu121")
-        assert re.search(r"needs torch 2\.6 to be read, and this is 2\.5\.1.*fetch model\.safetensors", refusal(twin))
+        assert re.search(
+            r"needs torch 2\.6 to be read, and this is 2\.5\.1.*download model\.safetensors", refusal(twin)
+        )
 
     @pytest.mark.parametrize("value", [0.0, 0.02])
     def test_equal_weights_hear_nothing(self, twin, value):

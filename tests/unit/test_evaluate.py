@@ -230,7 +230,7 @@ class TestTables:
             table_1(features, listed={"gone"})
         data.write_text("[]")
         for path in (data, tmp_path / "gone.txt"):
-            with pytest.raises(DataError, match="is no list of clips"):
+            with pytest.raises(DataError, match="is not a list of clips"):
                 read_list(path)
         assert main(["evaluate", str(encoder), str(place), "--split=train", f"--list={text}", f"--out={tmp_path}"]) == 0
         assert "list " in (tmp_path / "evaluation.txt").read_text()
@@ -242,10 +242,10 @@ class TestTables:
         judged.trained_on = f"{shards.name}; hashed words 64"
         here = judge.judge(judged, shards, "val", HashedWords(64))[0]
         assert here.trained_here and "its classes are not new to it" in text_tables(here)
-        assert "not trained towards" not in text_tables(here)
+        assert "not trained on the texts of" not in text_tables(here)
         judged.trained_on = "309 labels, clips {}; CLIP 768"
         other = judge.judge(judged, shards, "val", HashedWords(64))[0]
-        assert not other.trained_here and "was not trained towards hashed words 64" in text_tables(other)
+        assert not other.trained_here and "was not trained on the texts of hashed words 64" in text_tables(other)
 
     def test_pictures_of_tables(self):
         values = torch.eye(309).numpy()

@@ -226,7 +226,7 @@ def test_a_report_says_what_was_done_and_how_fast(folder):
     (folder / "text.png").write_text("no picture")
     text = str(build(Library.open(folder, "e"), colour))
     assert text.startswith("3 added, 0 kept, 0 removed; ") and "pictures per second" in text
-    assert text.endswith("1 left out, no picture (text.png)")
+    assert text.endswith("1 left out, cannot be read as a picture (text.png)")
     (folder / "text.png").unlink()
     assert str(build(Library.open(folder, "e"), colour)) == "0 added, 3 kept, 0 removed"
 
@@ -245,7 +245,7 @@ def test_the_folder_vanishes_in_the_middle(tmp_path, monkeypatch):
     for index in range(8):
         paint(root / f"{index}.png", RED)
     index = tmp_path / "index.safetensors"
-    with pytest.raises(LibraryError, match="vanished"):
+    with pytest.raises(LibraryError, match="disappeared"):
         build(Library.open(root, "e", index), colour, index, on_progress=lambda d, _: d and shutil.rmtree(root, True))
     assert index.exists()
 

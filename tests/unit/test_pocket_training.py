@@ -193,7 +193,7 @@ class TestCommand:
 
     def test_what_is_refused(self, tmp_path, capsys):
         assert cli.main(["train", "judge", "--device", "abacus", "--out", str(tmp_path)]) == 1
-        assert capsys.readouterr().err.startswith("lab: The device 'abacus' is not there.")
+        assert capsys.readouterr().err.startswith("lab: The device 'abacus' is not available.")
         run = runs.Run(tmp_path, "judge", judge.JudgeConfig(batch=5))
         run.save(True)
         assert cli.main(["train", "judge", "--out", str(tmp_path), "--minutes", "0.001"]) == 1

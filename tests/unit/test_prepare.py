@@ -195,7 +195,7 @@ class TestPrepare:
         monkeypatch.setattr(preparing, "_sample", counted(preparing._sample))
         with pytest.raises((KeyboardInterrupt, DataError)) as caught:
             prepare(clips, tmp_path / "set", shard_size=2)
-        assert end is KeyboardInterrupt or "goes on behind the last whole shard" in str(caught.value)
+        assert end is KeyboardInterrupt or "continues after the last whole shard" in str(caught.value)
         assert not (tmp_path / "set").exists() and read == ["c0", "c2", "c3"]
         ends.clear(), read.clear()
         report = prepare(clips, tmp_path / "set", shard_size=2)

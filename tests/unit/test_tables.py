@@ -79,7 +79,7 @@ class TestLayouts:
         [
             ("audio,image\na.wav,b.png\n", "line 2 has neither text nor label"),
             ("audio,text,start\na.wav,dog,soon\n", "line 2: start is 'soon'"),
-            ("audio,text\n", "names no clip"),
+            ("audio,text\n", "has no clips"),
             ("one,two\n", "has 2 cells"),
         ],
     )
@@ -92,7 +92,7 @@ class TestLayouts:
     def test_other_mistakes(self, tmp_path):
         with pytest.raises(DataError, match="There is no"):
             read_clips(tmp_path / "gone")
-        with pytest.raises(DataError, match="names no clip"):
+        with pytest.raises(DataError, match="has no clips"):
             read_clips(tmp_path)
         with pytest.raises(DataError, match="layout is 'audioset'"):
             read_clips(tmp_path, "audioset")
@@ -100,7 +100,7 @@ class TestLayouts:
         chosen = choose_folds(clips, [1, 2], [3])
         assert [(c.fold, c.split) for c in chosen] == [(1, "train"), (2, "train"), (3, "test")]
         assert {c.split for c in choose_folds(clips, [], [1, 2, 3, 4, 5])} == {"test"}
-        with pytest.raises(DataError, match="Fold 3 is to be trained and tested on"):
+        with pytest.raises(DataError, match="Fold 3 is used for training and for testing"):
             choose_folds(clips, [1, 3], [3])
         with pytest.raises(DataError, match="no clip of fold 9"):
             choose_folds(clips, [9], [3])

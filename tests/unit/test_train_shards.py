@@ -81,7 +81,7 @@ class TestShards:
         assert len(list(shards.raw("train"))) < len(there) and "FileNotFoundError" in shards.damaged[0]
 
     def test_what_is_no_set(self, tmp_path, prepared):
-        with pytest.raises(DataError, match=r"no prepared training set.*aai_models\.align prepare"):
+        with pytest.raises(DataError, match=r"not a prepared training set.*aai_models\.align prepare"):
             ShardSet.open(str(tmp_path))
         with pytest.raises(DataError, match=r"has no split 'test'.*It has train, val"):
             list(ShardSet.open(str(prepared)).raw("test"))

@@ -111,7 +111,7 @@ class MemorySource:
         count = len(fbank)
         if len(texts) != count or (pictures is not None and len(pictures) != count):
             given = (count, len(texts), count if pictures is None else len(pictures))
-            raise DataError(f"There are {given} sounds, texts and pictures", "There is one of each for every clip")
+            raise DataError(f"There are {given} sounds, texts and pictures", "There must be one of each for every clip")
         self._fbank, self._texts, self._pictures, self._config = fbank, texts, pictures, config
         self._keys = list(keys) if keys is not None else [str(row) for row in range(count)]
         self._heldout = sorted(set(heldout))

@@ -15,7 +15,7 @@ from ..images import open_picture
 from ..texts import require_tokenizer
 from .sources import SOUND, Clip
 
-SECONDS = 10.24  # that the audio tower hears
+SECONDS = 10.24  # of sound that the audio tower encodes
 LOOKED_AT, KEPT = 20, 10  # frames of a clip (paper B.1: 20, of which CLIP chooses 10)
 SIDE = 256  # pixels of a stored picture's shorter side
 SILENT = 1e-4  # peak below which a clip is silence, -80 dBFS
@@ -30,7 +30,7 @@ def sound_bytes(clip: Clip) -> tuple[bytes, str]:
     seconds = min(clip.seconds or SECONDS, SECONDS)
     waveform, sample_rate = decode_audio(clip.sound, start=clip.start, duration=seconds)
     if not float(waveform.abs().max()) > SILENT:  # also refuses NaN
-        raise AudioError(f"{clip.sound.name} is silent", f"A sound has a peak above {SILENT:g}")
+        raise AudioError(f"{clip.sound.name} is silent", f"Its peak must be above {SILENT:g}")
     length = probe(clip.sound).duration
     if suffix in SOUND and not clip.start and clip.seconds is None and length and length <= SECONDS + 1:
         return clip.sound.read_bytes(), suffix[1:]
@@ -132,7 +132,7 @@ class FramePicker:
         except Exception as error:
             raise CheckpointError(
                 f"{folder} cannot be read as a CLIPModel ({type(error).__name__}: {str(error)[:200]})",
-                "The folder holds what `save_pretrained` wrote: config, weights, tokenizer and image processor",
+                "The folder must hold what `save_pretrained` wrote: config, weights, tokenizer and image processor",
                 "Copy the whole folder of a CLIP such as ViT-B/32",
             ) from None
 

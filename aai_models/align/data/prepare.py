@@ -39,7 +39,7 @@ class PrepareReport:
         if self.duplicates:
             lines.append(f"{len(self.duplicates)} ids came more than once, the first: {self.duplicates[0]}")
         for label, count in self.without_pictures.items():
-            lines.append(f"the label {label!r} has {count} clips without a picture: they train the text side alone")
+            lines.append(f"the label {label!r} has {count} clips without a picture: they train only the text side")
         return lines + [f"skipped {name}: {why}" for name, why in self.skipped.items()]
 
 
@@ -47,7 +47,9 @@ def choose_folds(clips: list[Clip], train: list[int], test: list[int]) -> list[C
     """The clips of these folds alone, those of `test` in the split `test`."""
     both = set(train) & set(test)
     if both:
-        raise DataError(f"Fold {min(both)} is to be trained and tested on", "A fold is for one of them")
+        raise DataError(
+            f"Fold {min(both)} is used for training and for testing", "A fold can only be used for one of them"
+        )
     kept = [replace(c, split="test" if c.fold in test else "train") for c in clips if c.fold in {*train, *test}]
     missing = {*train, *test} - {clip.fold for clip in kept}
     if missing:
@@ -139,7 +141,9 @@ def prepare(
     after any other end the same call goes on behind the last whole shard. Raises `DataError` if a split ends up empty.
     """
     if folder.exists():
-        raise DataError(f"{folder} is there already", "A training set is made in a new folder", "Remove or rename it")
+        raise DataError(
+            f"The folder {folder} already exists", "A training set is made in a new folder", "Remove or rename it"
+        )
     unique, duplicates = _by_id(clips)
     partial = folder.with_name(f"{folder.name}.partial")
     of = repr((clips, shard_size, keep, picker is not None)).encode("utf-8", "surrogateescape")
@@ -158,17 +162,17 @@ def prepare(
         raise DataError(
             f"The training set could not be written to {folder} ({error.strerror or error})",
             "Its disk must be writable and have room for the sounds and pictures",
-            "Free some space, then call again: it goes on behind the last whole shard",
+            "Free some space, then call again: it continues after the last whole shard",
         ) from None
     return state.report
 
 
 @dataclass
 class _State:
-    """How far the writing is, kept beside the shards."""
+    """Progress of the writing, kept beside the shards."""
 
     of: str  # tells which clips and settings
-    read: dict[str, int] = field(default_factory=dict)  # clips of each split that are behind us
+    read: dict[str, int] = field(default_factory=dict)  # clips of each split that are done
     shards: dict[str, list[dict]] = field(default_factory=dict)
     rows: int = 0
     most: int = 0  # pictures of a clip
@@ -231,8 +235,8 @@ class _Writing:
             raise DataError(
                 f"The split {name!r} is empty: none of its {len(clips)} clips could be read"
                 + (f", for example {next(iter(skipped.values()))}" if skipped else ""),
-                "Each split holds at least one clip",
-                "Check where the files lie (--media), and the reasons above",
+                "Each split must hold at least one clip",
+                "Check the folder of the files (--media), and the reasons above",
             )
 
     def _shard(self, path: Path, split: str, reads: Iterator[_Read], total: int) -> int:

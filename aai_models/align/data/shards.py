@@ -91,8 +91,8 @@ class ShardSet:
                 raise ValueError(f"its format is {index['format']!r}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{place} is no prepared training set ({type(error).__name__}: {error})",
-                f"It holds {INDEX} and tar files",
+                f"{place} is not a prepared training set ({type(error).__name__}: {error})",
+                f"It must hold {INDEX} and tar files",
                 "Make it: python -m aai_models.align prepare",
             ) from None
         return cls(place, index)
@@ -267,8 +267,8 @@ class ShardSource:
             self._executor = None
             raise DataError(
                 "A process that decodes clips was killed",
-                "It runs as long as the training; systems short of memory kill such processes",
-                "Call again with fewer --workers; training goes on from the last checkpoint",
+                "It must run as long as the training; systems that are out of memory kill such processes",
+                "Call again with fewer --workers; training continues from the last checkpoint",
             ) from None
 
     def _frame(self, note: Note, epoch: int | None) -> int:

@@ -56,8 +56,8 @@ def read_clips(source: Path, layout: str = "auto", media: Path | None = None) ->
     clips = list(LAYOUTS[layout](source, media))
     if not clips:
         raise DataError(
-            f"{source} names no clip (read as {layout})",
-            "It holds sounds or videos, or a table that names them",
+            f"{source} has no clips (read as {layout})",
+            "It must hold sounds or videos, or a table that names them",
             "Choose another folder, or name the layout",
         )
     return clips
@@ -79,7 +79,7 @@ def _recognise(source: Path) -> str:
 def _rows(path: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells by column name, lower case."""
     if not path.is_file():
-        raise DataError(f"There is no table {path}", "This layout has one there", "Choose another folder or layout")
+        raise DataError(f"There is no table {path}", "This layout needs it", "Choose another folder or layout")
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
@@ -97,7 +97,7 @@ def _number(cell: str, path: Path, line: int, column: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise DataError(f"{path.name}, line {line}: {column} is {cell!r}", "It is a number") from None
+        raise DataError(f"{path.name}, line {line}: {column} is {cell!r}", "It must be a number") from None
 
 
 def _esc50(source: Path, media: Path | None) -> Iterator[Clip]:
@@ -137,7 +137,7 @@ def _vggsound(source: Path, media: Path | None) -> Iterator[Clip]:
     with open(source, encoding="utf-8-sig", newline="") as file:
         for line, row in enumerate(csv.reader(file), start=1):
             if len(row) < 4:
-                raise DataError(f"{source.name}, line {line} has {len(row)} cells", "It is id, start, label, split")
+                raise DataError(f"{source.name}, line {line} has {len(row)} cells", "A line is id, start, label, split")
             name, start, label, split = (cell.strip() for cell in row[:4])
             begin = _number(start, source, line, "start")
             cut = f"{name}_{int(begin):06d}"
@@ -197,5 +197,5 @@ def pictures_by_label(folder: Path) -> dict[str, list[Path]]:
         if path.suffix.lower() in SUFFIXES:
             found.setdefault(plain(path.parent.name).lower(), []).append(path)
     if not found:
-        raise DataError(f"{folder} holds no pictures", "It holds one folder of pictures for each label")
+        raise DataError(f"{folder} holds no pictures", "It must hold one folder of pictures for each label")
     return found

@@ -81,7 +81,9 @@ def ablate(
             if not (place / RESULT).exists():
                 say(f"{name}, seed {seed}")
                 if not train_one(dataclasses.replace(config, seed=seed, **ROWS[name]), place):
-                    raise TrainingError("The ablation was stopped", "Every row is needed", "The same command goes on")
+                    raise TrainingError(
+                        "The ablation was stopped", "Every row is needed", "The same command continues it"
+                    )
                 figures = json.dumps(_figures(place, shards, texts, split))
                 write_atomically(place / RESULT, lambda p, text=figures: p.write_text(text), TrainingError, "a result")
             table.append((name, json.loads((place / RESULT).read_text())))

@@ -37,10 +37,10 @@ STYLES = ("label", "laion", "languagebind", "ensemble")
 
 @dataclass
 class Judged:
-    """An encoder as the evaluator asks it."""
+    """An encoder as the evaluation uses it."""
 
     encoder: CAVTEncoder | TransformersEncoder
-    config: AlignConfig  # how it hears and which picture it sees
+    config: AlignConfig  # how sounds are prepared and which picture of a clip is used
     head: PictureHead | None = None
     trained_on: str = ""
 
@@ -95,7 +95,7 @@ class Judged:
 
 @dataclass
 class SetFeatures:
-    """A split as an encoder hears and sees it."""
+    """Features of a split's sounds and pictures."""
 
     audio: Tensor  # (N, D)
     pictures: Tensor | None  # (N, D), rows of clips without one are zero
@@ -130,9 +130,7 @@ def encode_set(
         if progress:
             progress(len(notes) + len(skipped), total)
     if not notes:
-        raise DataError(
-            f"No clip of the split {split!r} could be heard", "An evaluation needs some", "Prepare it again"
-        )
+        raise DataError(f"No clip of the split {split!r} could be read", "An evaluation needs some", "Prepare it again")
     features = torch.cat(audio)
     empty = torch.zeros(features.shape[1])
     seen = torch.tensor([picture is not None for picture in pictures])
@@ -185,8 +183,8 @@ def read_list(path: Path) -> set[str]:
         return {line.split(",")[0].strip() for line in text.splitlines() if line.strip()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} is no list of clips ({type(error).__name__}: {error})",
-            "It is a json with `data`, a list of things with `video_id`, or a text with an id on each line",
+            f"{path} is not a list of clips ({type(error).__name__}: {error})",
+            "It must be JSON with `data`, a list of objects with `video_id`, or text with one id on each line",
         ) from None
 
 

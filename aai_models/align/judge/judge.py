@@ -48,7 +48,7 @@ def judge(
         evaluation.remarks.append(f"{evaluation.encoder} was trained on this set: its classes are not new to it")
     if texts and "; " in judged.trained_on and not judged.trained_on.endswith(f"; {texts.name}"):
         evaluation.remarks.append(
-            f"{evaluation.encoder} was not trained towards {texts.name} (it was trained on {judged.trained_on}): "
+            f"{evaluation.encoder} was not trained on the texts of {texts.name} (it was trained on {judged.trained_on}): "
             "accuracies mean little; give the --texts of the training"
         )
     if probe_on:

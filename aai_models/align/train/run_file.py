@@ -63,8 +63,8 @@ def restore(
     if changed:
         raise TrainingError(
             f"{path} began with other settings: {', '.join(changed[:6])}",
-            "A training goes on only with what it began with",
-            "Restore these settings, or name another folder to begin anew",
+            "A training can only be continued with the settings that it began with",
+            "Restore these settings, or name another folder to start again",
         )
     with torch.no_grad():
         for name, parameter in student.trained().items():
@@ -87,13 +87,13 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         header, tensors = read_tensors(path)
         if header.get("format") != FORMAT:
-            raise ValueError("it lacks the header of a training")
+            raise ValueError("it has no training header")
         return header, tensors
     except (OSError, SafetensorError, ValueError) as error:
         raise TrainingError(
-            f"{path} is not a training that can be continued ({error})",
-            f"It is a {LAST} that the command `train` wrote",
-            "Remove it, or name another folder; training then begins anew",
+            f"Training cannot be continued from {path} ({error})",
+            f"It must be a {LAST} that the command `train` wrote",
+            "Remove it, or name another folder, to start again",
         ) from None
 
 

@@ -54,7 +54,7 @@ class Stepper:
 
     def __init__(self, model: CAVTMAE, source: Source, config: AlignConfig, world: World, chunk: int):
         if config.batch % world.size:
-            raise TrainingError(f"batch {config.batch} is not shared evenly by {world.size} processes", "It must be")
+            raise TrainingError(f"batch {config.batch} is not a multiple of {world.size} processes", "It must be one")
         self.config, self.source, self.world = config, source, world
         self.local = config.batch // world.size
         self.chunk = min(chunk or self.local, self.local)
@@ -65,7 +65,7 @@ class Stepper:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
         self.precision = _precision(config.precision, world.device)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == torch.float16)
-        self.averaged = False  # the teacher has been, for a step that the student has not made yet
+        self.averaged = False  # updated already, for a step that the student has not made yet
 
     def autocast(self):
         if self.precision == torch.float32:
@@ -203,8 +203,8 @@ class Stepper:
         guilty = [who for part in self.world.gather_objects(guilty) for who in part]
         what = ", ".join(guilty[:5]) or f"none of its inputs; its clips are {', '.join(batch.keys[:5])}..."
         raise NotFiniteError(
-            f"The loss or its gradient is not a number; not finite: {what}",
-            "Every step has a finite loss; the state before it is saved",
+            f"The loss or its gradient is NaN or infinite; not finite: {what}",
+            "Every step needs a finite loss; the state before it is saved",
             "Remove that clip, or lower lr if it is none of the inputs",
         )
 
@@ -217,5 +217,5 @@ def _precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type != "cpu" and has_bf16(device) else torch.float32
     if name == "fp16" and device.type == "cpu":
-        raise TrainingError("precision is fp16 without a GPU", "A processor trains in fp32 or bf16")
+        raise TrainingError("precision is fp16 without a GPU", "A CPU trains in fp32 or bf16")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

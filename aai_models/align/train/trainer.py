@@ -1,4 +1,4 @@
-"""One training of CAVT-MAE: epochs, schedules, held-out looks, checkpoints, and a way back after any end."""
+"""One training of CAVT-MAE: epochs, schedules, held-out evaluations, checkpoints, and resuming after any end."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ class _Log:
             raise TrainingError(
                 f"Could not write the log ({error.strerror or error})",
                 "The training's folder must be writable and have room",
-                "Free some space; the same command goes on from the last checkpoint",
+                "Free some space; the same command continues from the last checkpoint",
             ) from None
 
     def close(self) -> None:

@@ -46,5 +46,5 @@ def at_best_word(
     adapters = begun[best].adapters
     return (
         tuple(replace(s, adapters=adapters, metadata={**s.metadata, "start_word": best}) for s in starts),
-        (f'It began at "{best}", of {len(words)} words that with the least loss (logarithm: {told}).',),
+        (f'Started from "{best}", the word of {len(words)} with the lowest loss (logarithm: {told}).',),
     )

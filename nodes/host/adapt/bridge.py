@@ -68,16 +68,16 @@ def require_bridge(clip, width: int, aligned_with: str, encoder: str = "") -> No
     encoders = require_encoders(clip)
     if "clip_l" not in encoders:
         raise TokenError(
-            "The connected CLIP has no CLIP-L",
-            "Sounds are aligned with the text features of CLIP-L, from which the bridge starts",
+            "The connected CLIP has no CLIP-L text encoder",
+            "The bridge needs the text features of CLIP-L, with which sounds are aligned",
             "Use a checkpoint of SD1.x or SDXL, or set `bridge` to none",
         )
     require_aligned(aligned_with, encoder)
     if not can_bridge(clip, width, aligned_with):
         raise TokenError(
             f"The sound's feature has {width} values",
-            f"The bridge of this CLIP starts from {encoders['clip_l'].embedding_size}",
-            "Use an encoder that is aligned with this text encoder, or set `bridge` to none",
+            f"The bridge of this CLIP takes features of {encoders['clip_l'].embedding_size} values",
+            "Use an audio encoder that is aligned with this text encoder, or set `bridge` to none",
         )
 
 
@@ -91,7 +91,7 @@ def bridge_of(clip, limit: int = 0, kind: str = "ridge") -> Bridge:
         try:
             found.save(path)
         except TokenError as error:
-            log.warning("%s The bridge is used now and made anew the next time.", error)
+            log.warning("%s The bridge is used now, and computed again the next time.", error)
     return found
 
 
@@ -144,7 +144,7 @@ def _features(clip, ids: list[int]) -> Tensor:
 
 
 def origin(bridge: Bridge, limit: int) -> dict[str, str]:
-    """What a token remembers of the bridge that its sound came over."""
+    """What a token's metadata says about the bridge of its sound."""
     return {"bridge": bridge.kind, "bridge_vocabulary": bridge.vocabulary, "bridge_words": str(limit)}
 
 
@@ -158,7 +158,7 @@ def bridge_of_token(token: AudioToken, clip) -> Bridge:
     bridge = bridge_of(clip, int(known.get("bridge_words", 0)), known.get("bridge", "ridge"))
     if known.get("bridge_vocabulary", bridge.vocabulary) != bridge.vocabulary:
         raise TokenError(
-            "The sound in this word came over the bridge of another CLIP",
+            "The sound in this word went through the bridge of another CLIP",
             f"It was {known['bridge_vocabulary']}, the connected one is {bridge.vocabulary}",
             "Connect the CLIP that the word was made with, with the same LoRAs",
         )
@@ -176,7 +176,7 @@ def word_from_sound(
     aligned_with: str = "",
     encoder: str = "",
 ) -> tuple[AudioToken, str]:
-    """The untrained word of a unit feature (D,), and what the model hears in it.
+    """The untrained word of a unit feature (D,), and the ordinary words nearest to it.
 
     `centre` as `Bridge.carry` takes it, `nearest` as the share of `towards_words`; `aligned_with` and the name of its
     `encoder` as an `AudioFeature` has them. Raises `TokenError` for a sound that no bridge may carry.
@@ -191,10 +191,12 @@ def word_from_sound(
         scales[key] = float(rows.norm(dim=-1).median())
         directions[key] = towards_words(directions[key], rows[ids], nearest)
         near = ", ".join(f"{word} {value:.2f}" for word, value in nearest_words(directions[key], rows[ids], words))
-        heard.append(f"{key} hears: {near}")
+        heard.append(f"{key}, nearest words: {near}")
     heard += bridge.text()
     if centre is None:
-        heard.append("The encoder's file holds no mean of sounds; the words' was taken (`align centre` writes one).")
+        heard.append(
+            "The encoder's file has no mean of sounds; the mean of words was used (`align centre` writes one)."
+        )
     adapters = {key: torch.zeros(1, direction.shape[-1]) for key, direction in directions.items()}
     ordinary = feature.detach().clone().float().cpu()
     token = AudioToken(ordinary, adapters, scales, gain, origin(bridge, limit), directions=directions)

@@ -29,7 +29,9 @@ def save(token: AudioToken, name: str, if_exists: str) -> str:
     vectors; `replace` overwrites it; `stop` raises `TokenError`.
     """
     if if_exists not in IF_EXISTS:
-        raise TokenError(f"if_exists is {if_exists!r}", f"It is one of {', '.join(IF_EXISTS)}", "Choose one of them")
+        raise TokenError(
+            f"if_exists is {if_exists!r}", f"It must be one of {', '.join(IF_EXISTS)}", "Choose one of them"
+        )
     plain = folders.require_name(name.removesuffix(SUFFIX))
     folder = folders.embeddings_folder()
     path = folder / f"{plain}{SUFFIX}"
@@ -45,7 +47,7 @@ def save(token: AudioToken, name: str, if_exists: str) -> str:
         token.save(path)
     shadows = [other for other in _others(token, plain, path) if if_exists == "replace"]
     if shadows:
-        tell(f"embedding:{plain} may mean {', '.join(shadows)} as well. Remove it, or choose another name.")
+        tell(f"embedding:{plain} can also mean {', '.join(shadows)}. Remove that file, or choose another name.")
     return path.name.removesuffix(SUFFIX)
 
 
@@ -126,7 +128,7 @@ def stamps(text: str) -> list[str]:
 
 
 def problem(name: str | None) -> str | None:
-    """Why an embedding cannot be loaded, as one or two sentences; None if nothing speaks against it."""
+    """Why an embedding cannot be loaded, as one or two sentences; None if it can."""
     if name not in names():
         return (
             f"There is no embedding {name!r} in models/embeddings. Put the file there and press R, or choose another."
@@ -138,7 +140,7 @@ def load(name: str, clip=None) -> AudioToken:
     """Read an embedding; `clip`, if given, must take its width. Raises `TokenError`."""
     found = problem(name)
     if found:
-        raise TokenError(found, "The name is one of the list")
+        raise TokenError(found, "It must be a name from the list")
     token = formats.load_any(folder_paths.get_full_path("embeddings", name))
     if clip is not None:
         check_tokens(clip, {1: token})

@@ -110,8 +110,8 @@ def whole_clone(patcher, what: str):
         return patcher.clone()
     except RuntimeError as error:
         raise TrainingError(
-            f"The {what} was loaded by a node that gives its weights only in pieces ({error})",
-            "Training needs them as a whole",
+            f"The node that loaded the {what} gives its weights only in pieces ({error})",
+            "Training needs whole weights",
             "Load it with one of ComfyUI's own loaders, or start ComfyUI with --disable-dynamic-vram",
         ) from None
 
@@ -138,10 +138,9 @@ def load_whole(patchers: list, needed: float = 0.0) -> None:
     if in_part:
         size = sum(patcher.model_size() for patcher in patchers) / GIGABYTE
         raise TrainingError(
-            f"The model and its text encoder take {size:.1f} GB, more than there is",
-            "Training needs both in memory as a whole",
-            "Load the model with fewer bits (fp8), close other programs, start ComfyUI without --novram, or train with a "
-            "smaller model",
+            f"The model and its text encoder need {size:.1f} GB, more than the available memory",
+            "Training needs both completely in memory",
+            "Load the model in fp8, use a smaller one, close other programs, or start ComfyUI without --novram",
         )
 
 

@@ -75,7 +75,7 @@ class StepMemory:
         if self.way == WAYS[-1]:
             raise too_little_memory(self._what, mm.get_free_memory(self._models.device))
         self._way += 1
-        log.info("A step of %s is computed in the way %s.", self._what, self.way)
+        log.info("%s: memory mode %s.", self._what, self.way)
         if self.way == "recompute":
             self._models.text_closed()
             self._models.is_thrifty = True
@@ -103,7 +103,7 @@ class StepMemory:
     def _guard(self) -> None:
         """Let patches of other packs overwrite what backward needs, at the price of a copy and of time."""
         self._is_guarded = True
-        log.info("Something connected to the model overwrites what it computed; training guards against it.")
+        log.info("A patch of the model changes tensors in place; training works on copies of them.")
         self._stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
 
 
@@ -118,10 +118,10 @@ def first_way(diffusion, shape: list[int], low_memory: bool) -> str:
 def too_little_memory(what: str, free: float) -> TrainingError:
     """The sentence in place of an out-of-memory error."""
     return TrainingError(
-        f"{what} needs more memory than the {free / GIGABYTE:.1f} GB that are free beside the model",
-        "It must fit, also with each block computed again",
-        "Lower `batch_size` (and raise `accumulation` in its place) or `resolution`, or close other programs; the training "
-        "then goes on if only memory was short",
+        f"Out of memory: {what} needs more than the {free / GIGABYTE:.1f} GB that are free beside the model",
+        "It must fit even when activations are recomputed",
+        "Lower `resolution`, or lower `batch_size` and raise `accumulation`, or close other programs. With the same settings "
+        "the training continues from its last step",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a training is made of, known before any model is loaded: its words, its start, its name."""
+"""The plan of a training, made before any model is loaded: its words, its start, its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of a training: the curve of the loss and small pictures of the word, while it runs and after."""
+"""Previews of a training: the loss curve and small pictures of the word, while it runs and after."""
 
 from __future__ import annotations
 

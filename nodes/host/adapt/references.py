@@ -44,13 +44,13 @@ def require_pictures(groups: Groups, masks: list[Tensor]) -> None:
     pictures = [picture for group in groups for image in group for picture in image]
     if not pictures:
         raise TrainingError(
-            "There are no reference pictures", "A word is learned from 3 to 5 pictures", "Connect some to `references`"
+            "There are no reference pictures", "A word needs 3 to 5 pictures", "Connect some to `references`"
         )
     for number, picture in enumerate(pictures, start=1):
         if picture.ndim != 3 or 0 in picture.shape:
             raise TrainingError(
                 f"Reference picture {number} has the shape {tuple(picture.shape)}",
-                "It has height, width and colours",
+                "It must have height, width and colours",
                 "Replace the picture",
             )
         if not bool(torch.isfinite(picture).all()):
@@ -102,15 +102,15 @@ def encode_references(model, vae, images: list[Tensor], resolution: int, flip: b
     if latents.ndim != 4 or latents.shape[1] != wanted:
         raise TrainingError(
             f"The VAE makes latents of shape {tuple(latents.shape[1:])}",
-            f"The model works on {wanted} channels",
+            f"The model needs {wanted} channels",
             "Connect the VAE of the same checkpoint",
         )
     numbers = latents.isfinite().flatten(1).all(1)
     if not bool(numbers.all()):
         raise TrainingError(
-            f"The VAE made values that are not numbers of reference picture {int(numbers.int().argmin()) % len(pictures) + 1}",
-            "Latents are finite numbers; half precision is too small for some VAEs, as that of SDXL",
-            "Start ComfyUI with --bf16-vae or --fp32-vae, or connect a VAE that was made for half precision",
+            f"The VAE made NaN or infinity from reference picture {int(numbers.int().argmin()) % len(pictures) + 1}",
+            "Latents must be finite; some VAEs, such as that of SDXL, overflow in fp16",
+            "Start ComfyUI with --bf16-vae or --fp32-vae, or connect a VAE that works in fp16",
         )
     return model.model.process_latent_in(latents)
 

@@ -45,7 +45,7 @@ class RunFiles:
             self._found = checkpoint.read(self.inputs, self.path)
         except TrainingError as error:
             # The name says that it is this run; a file that was damaged must not stand in the way.
-            log.warning("%s Training begins anew.", error)
+            log.warning("%s Training starts again from step 0.", error)
 
     def result(self) -> tuple[dict[str, Tensor], dict, Report] | None:
         """Best adapters by text encoder, record and report of a run that has ended; None for any other."""
@@ -57,7 +57,7 @@ class RunFiles:
             report = Report(**{**record["report"], "notes": tuple(record["report"]["notes"])})
         except (TypeError, KeyError):  # of another version
             return None
-        tell(f"Training {self.name} ended before; this is its word.")
+        tell(f"Training {self.name} was already complete; this is its word.")
         return adapters, record, report
 
     def go_on(self, trainer: AdapterTrainer) -> None:
@@ -67,9 +67,9 @@ class RunFiles:
         try:
             trainer.restore(*self._found)
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            log.warning("%s cannot be continued (%s). Training begins anew.", self.path.name, error)
+            log.warning("%s cannot be continued (%s). Training starts again from step 0.", self.path.name, error)
             return
-        tell(f"Training {self.name} was at step {trainer.step} and goes on.")
+        tell(f"Training {self.name} continues from step {trainer.step}.")
 
     def save(self, trainer: AdapterTrainer, report: Report | None = None) -> None:
         """Write the checkpoint; a disk that does not take it is told once, and training goes on."""
@@ -78,7 +78,7 @@ class RunFiles:
         except TrainingError as error:
             if not self._told:
                 log.warning(error)
-                tell(f"{error} Training goes on without checkpoints.")
+                tell(f"{error} Training continues without checkpoints.")
             self._told = True
 
     def save_sheet(self, sheet: Tensor) -> None:
@@ -121,7 +121,7 @@ class RunFiles:
         try:
             trainer.best.save(path)
         except TokenError as error:
-            return f"Its best token could not be kept: {error}"
+            return f"Its best token could not be saved: {error}"
         return f"Its best token (of step {trainer.best_step}) is output/{path.parent.name}/{path.name}"
 
 
@@ -131,7 +131,7 @@ def _require_run(name: str):
     if not RUN_NAME.fullmatch(plain) or not path.is_file():
         raise TrainingError(
             f"There is no training {name!r} in output/aai_training",
-            "`resume_from` is the name of a file there, 24 digits and letters",
+            "`resume_from` must be the name of a file there, 24 digits and letters",
             "Correct the name, or clear it",
         )
     return path

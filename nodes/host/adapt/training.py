@@ -92,7 +92,9 @@ class _Job:
         check_models(self.model, self.clip)
         if getattr(self.vae, "first_stage_model", None) is None:
             raise TrainingError(
-                "There is no VAE", "It encodes the pictures", "Connect Load VAE, or a checkpoint that holds one"
+                "There is no VAE",
+                "Training encodes the pictures with it",
+                "Connect Load VAE, or a checkpoint that holds one",
             )
         require_pictures(self.groups, self.masks)
         if self.config.start == "warm_start":
@@ -181,7 +183,7 @@ def check_models(model, clip) -> None:
     if isinstance(model.model, comfy.model_base.SDXLRefiner):
         raise TrainingError(
             "The model is SDXL's refiner",
-            "It only finishes pictures that are nearly done, and a word is learned at every level of noise",
+            "A word is learned at every noise level; the refiner only works at low noise",
             "Train on the base model; the word works in the refiner as well",
         )
     encoders = require_encoders(clip)
@@ -189,7 +191,7 @@ def check_models(model, clip) -> None:
     if not isinstance(network, UNetModel):
         raise TrainingError(
             f"The model is a {type(network).__name__}",
-            "Training works with the UNets of SD1.x, SD2.x and SDXL; other families come later",
+            "Training works with the UNets of SD1.x, SD2.x and SDXL; other families are not supported yet",
             "Load a checkpoint of one of these families",
         )
     unet = model.model.model_config.unet_config
@@ -202,7 +204,7 @@ def check_models(model, clip) -> None:
     width = sum(t.embedding_size for t in encoders.values())
     if unet.get("context_dim") != width:
         raise TrainingError(
-            f"The CLIP gives {width} values a token",
+            f"The CLIP gives {width} values for each token",
             f"The model expects {unet.get('context_dim')}",
             "Connect the CLIP of the same checkpoint",
         )

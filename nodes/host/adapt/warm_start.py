@@ -24,7 +24,7 @@ def require_vision(vision) -> None:
     if vision is None or not hasattr(vision, "encode_image"):
         raise TrainingError(
             "There is no CLIP vision model",
-            "`start` is set to warm_start, which compares the word with the pictures in CLIP's own space",
+            "`start` is set to warm_start, which compares the word with the pictures by CLIP",
             "Connect Load CLIP Vision to `clip_vision`, or choose another start",
         )
 
@@ -74,7 +74,7 @@ def _encoders_of_width(clip, width: int) -> dict[str, str]:
         tower = getattr(clip.cond_stage_model, name)
         projection = tower.transformer.text_projection.weight.detach().float()
         if not _has_projection(tower, projection):
-            reasons.append(f"{name} came without a projection")
+            reasons.append(f"{name} has no text projection")
         elif projection.shape[0] != width:
             reasons.append(f"{name} projects to {projection.shape[0]} values")
         else:
@@ -82,10 +82,10 @@ def _encoders_of_width(clip, width: int) -> dict[str, str]:
     if not found:
         raise TrainingError(
             f"The CLIP vision model gives {width} values, but {', '.join(reasons)}",
-            "A warm start needs both towers of one CLIP: ViT-L for clip_l, ViT-H for clip_h, ViT-bigG for clip_g; files "
-            "of SD1.x leave the projection of the text out",
-            "Load the whole text encoder with Load CLIP (for SD1.x: clip_l.safetensors), connect the vision model that "
-            "belongs to it, or choose another start",
+            "Text and vision model must be of one CLIP: ViT-L for clip_l, ViT-H for clip_h, ViT-bigG for clip_g. Checkpoints "
+            "of SD1.x have no text projection",
+            "Load the text encoder with Load CLIP (for SD1.x: clip_l.safetensors) and connect its vision model, or choose "
+            "another start",
         )
     return found
 

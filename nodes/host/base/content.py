@@ -1,4 +1,4 @@
-"""What a value consists of, as bytes: by value and never by address, so that another process finds the same."""
+"""Describes values as bytes: by value, never by address, so that another process gets the same bytes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Content:
     """Describes values one after the other.
 
     `described` turns objects of the host (models, text encoders) into bytes, and gives None for any other. `unknown`
-    then holds what nothing certain could be said about; until this process ends such an object equals itself alone.
+    then holds what could not be described with certainty; in this process such an object equals only itself.
     """
 
     def __init__(self, described: Callable[[object, Content], bytes | None] = lambda value, content: None):
@@ -75,7 +75,7 @@ class Content:
         """The bytes of any value."""
         try:
             return self._of(value)
-        except Exception:  # whatever a stranger's property raises, and what is nested too deep
+        except Exception:  # properties of other packs can raise anything; also what is nested too deep
             return self._give_up(value)
 
     def _of(self, value) -> bytes:

@@ -19,10 +19,10 @@ CARRIED = ("wrappers", "callbacks", "injections", "attachments", "additional_mod
 
 @dataclass(frozen=True)
 class Identity:
-    """What a model is known by."""
+    """The identity of a model."""
 
     digest: str
-    unknown: tuple[str, ...]  # classes of what nothing certain can be said about: the model may have changed unseen
+    unknown: tuple[str, ...]  # classes that cannot be described with certainty: a change in them would go unnoticed
 
 
 def weights_digest(*modules: nn.Module) -> str:

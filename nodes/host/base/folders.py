@@ -103,7 +103,7 @@ def input_problem(name: str | None) -> str | None:
 
 
 def input_path(name: str) -> str:
-    """The path of an input file that `input_problem` has no objection to."""
+    """The path of an input file that passed `input_problem`."""
     plain, base = folder_paths.annotated_filepath(name)
     return os.path.abspath(os.path.join(base or folder_paths.get_input_directory(), plain))
 

@@ -11,7 +11,7 @@ EVENT = "aai.message"
 
 def tell(text: str) -> None:
     """Show `text` on the node that runs now. Where no server runs, as in a script, this does nothing."""
-    # Not imported: in a process without a server it would start to build one.
+    # Not imported: without a running server the import would create one.
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     context = get_executing_context()
     if server is None or context is None:

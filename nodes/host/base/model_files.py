@@ -15,8 +15,8 @@ def read_tensors(path: str, name: str, error: type[ExplainedError]) -> dict[str,
     except Exception as reason:
         raise error(
             f"{name} cannot be read as a model file ({type(reason).__name__})",
-            "It must be a .safetensors file, or a .pth file that holds tensors alone",
-            "Fetch the file again; if it is a .pth with code in it, convert it where you trust it",
+            "It must be a .safetensors file, or a .pth file that holds only tensors",
+            "Download the file again. A .pth with code in it must be converted to .safetensors first",
         ) from None
     if not isinstance(tensors, dict):
         raise error(f"{name} holds a {type(tensors).__name__}", "It must hold named tensors")

@@ -28,7 +28,7 @@ def require_unet(model) -> UNetModel:
     if not isinstance(network, UNetModel):
         raise EditError(
             f"The model is a {type(network).__name__}",
-            "Attention to single words can be edited in the UNets of SD1.x, SD2.x and SDXL; other families come later",
+            "This node works with the UNets of SD1.x, SD2.x and SDXL; other families are not supported yet",
             "Load a checkpoint of one of these families",
         )
     return network

@@ -48,13 +48,13 @@ class PromptWords:
         if known is None:
             raise EditError(
                 f"The {what} conditioning does not say which words it holds",
-                "Source and target are encoded by Prompt with Sounds, which needs no sound for that",
-                "Replace CLIP Text Encode by Prompt with Sounds",
+                "Source and target must come from Prompt with Sounds, which also works without a sound",
+                "Replace CLIP Text Encode with Prompt with Sounds",
             )
         if cond.shape[1] < known.length:
             raise EditError(
                 f"The {what} conditioning has {cond.shape[1]} tokens, its prompt {known.length}",
-                "The conditioning is that of its prompt",
+                "Both must be of the same length",
                 "Connect Prompt with Sounds directly",
             )
         return known
@@ -93,7 +93,7 @@ def unknown_words(phrases: list[str], prompts: Iterable[PromptWords], what: str)
     return EditError(
         f"{what} names {', '.join(map(repr, phrases))}, which {'no prompt holds' if some else 'the prompt does not hold'}",
         f"The {'prompts read' if some else 'prompt reads'}: {read}",
-        "Use its words, spelled as there",
+        "Use words of the prompt, with the same spelling",
     )
 
 
@@ -113,7 +113,7 @@ def require_family(clip) -> dict[str, comfy.sd1_clip.SDTokenizer]:
     if not found or not set(found) <= set(FAMILIES):
         raise TokenError(
             f"The connected CLIP uses {', '.join(sorted(found)) or 'an unknown text encoder'}",
-            "Audio words work with the text encoders of SD1.x, SD2.x and SDXL; T5, Qwen and Gemma come later",
+            "Audio words work with the text encoders of SD1.x, SD2.x and SDXL; T5, Qwen and Gemma are not supported yet",
             "Load a checkpoint of one of these families",
         )
     return found
@@ -126,7 +126,7 @@ def require_encoders(clip) -> dict[str, comfy.sd1_clip.SDTokenizer]:
     if missing:
         raise TokenError(
             f"The connected CLIP has no {', '.join(missing)}, as that of SDXL's refiner",
-            "A word is made with all text encoders of its family, and works in the refiner as well",
+            "A word needs all text encoders of its family; it then works in the refiner as well",
             "Connect the CLIP of the base model",
         )
     return found
@@ -170,7 +170,7 @@ def check_tokens(clip, tokens: dict[int, AudioToken]) -> None:
             raise TokenError(
                 f"Audio token {number} was made for {_list(widths)}",
                 f"The connected CLIP needs {_list(wanted)}",
-                "Use it with a checkpoint of the family that it was trained with, or train it again with this one",
+                "Use a checkpoint of the family that it was trained with, or train it again with this one",
             )
 
 
@@ -204,8 +204,8 @@ def _check_spelling(text: str) -> None:
         )
     if misspelled := near_misses(text):
         message = (
-            f"{', '.join(misspelled)} is read as ordinary text. An audio word is written <A*> or <A2>, its weight outside, "
-            "as in (<A*>:1.2)."
+            f"{', '.join(misspelled)} is read as ordinary text. Write an audio word as <A*> or <A2>, with its weight outside: "
+            "(<A*>:1.2)."
         )
         log.warning(message)
         tell(message)
@@ -253,7 +253,7 @@ def find_columns(tokenized: dict, table: dict[int, dict[str, Tensor]]) -> tuple[
     first, *others = found.values()
     if any(other != first for other in others):
         raise TokenError(
-            "The audio word stands at different places for the two text encoders",
+            "The audio word is at different positions for the two text encoders",
             "Each encoder needs the same number of vectors",
             "Train or save the token again",
         )

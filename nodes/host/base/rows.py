@@ -66,7 +66,7 @@ class CallMemo:
     SIZE = 16
 
     def __init__(self):
-        self._kept: tuple[tuple, ...] = ()  # exchanged as a whole: another thread may be reading it
+        self._kept: tuple[tuple, ...] = ()  # replaced as a whole: another thread may be reading it
 
     def get(self, extra: dict, key, make: Callable[[], Any]) -> Any:
         """`make()`, once for each key and call; the host makes a new list of ids for each call."""

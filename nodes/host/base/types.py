@@ -18,12 +18,12 @@ WordMapsType = io.Custom("AAI_WORD_MAPS")
 
 @dataclass(frozen=True)
 class AudioFeature:
-    """What an encoder hears in a batch of sounds."""
+    """The audio encoder's features of a batch of sounds."""
 
     vectors: Tensor  # (B, D), unit norm, float32, CPU
     encoder: str = ""  # the encoder's file name
     lufs: tuple[float, ...] = ()  # integrated loudness of each sound
-    norms: tuple[float, ...] = ()  # of each feature before it was normalised, where the encoder tells
+    norms: tuple[float, ...] = ()  # norm of each feature before normalisation, where the encoder gives it
     centre: Tensor | None = None  # mean unit feature of many sounds, (D,), where the encoder's file has it
     aligned_with: str = ""  # the text space that it lies in, `alignment.KNOWN`; "": none that a bridge starts from
 
@@ -33,13 +33,13 @@ class AudioFeature:
 
     @classmethod
     def joined(cls, features: list[AudioFeature]) -> AudioFeature:
-        """The sounds of several features as one batch; raises `TokenError` if different encoders heard them."""
+        """The sounds of several features as one batch; raises `TokenError` if different encoders made them."""
         names = sorted({feature.encoder for feature in features})
         if len(names) > 1:
             raise TokenError(
-                f"The sounds were heard by {' and by '.join(names)}",
-                "Sounds that share a word come from one encoder",
-                "Encode them all with the same one",
+                f"The sounds were encoded by {' and by '.join(names)}",
+                "Sounds that share a word must come from one audio encoder",
+                "Encode them all with the same encoder",
             )
         known = all(feature.norms for feature in features)
         return cls(
@@ -58,6 +58,6 @@ def expect(value, kind: type | tuple[type, ...], what: str, source: str):
         raise TokenError(
             f"The input {what} carries a {type(value).__name__}",
             f"It must come from {source}",
-            "Reconnect the wire",
+            "Connect that output",
         )
     return value

@@ -35,7 +35,7 @@ def word_rows(clip, text: str) -> dict[str, Tensor]:
         ids = tokenizer.tokenizer(text)["input_ids"][1:-1]  # without start and end
         if not ids:
             raise TrainingError(
-                f"There is no word in {text!r}", "`words` holds ordinary words", "Write for instance dog"
+                f"There is no word in {text!r}", "`words` must hold ordinary words", "Write for instance dog"
             )
         rows = vocabulary_rows(clip, name)
         found[tokenizer.embedding_key] = rows[torch.tensor(ids, device=rows.device)].cpu().clone()

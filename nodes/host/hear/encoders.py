@@ -91,13 +91,13 @@ class HostedCAVT:
 
 
 def _finite(features: Tensor) -> Tensor:
-    """Features (B, D) as they are; raises `AudioError` where one is no number, which would end in the word."""
+    """Features (B, D) as they are; raises `AudioError` for NaN or infinity, which would spoil the word."""
     wrong = (~features.isfinite()).any(dim=-1).nonzero().flatten().tolist()
     if wrong:
         raise AudioError(
-            f"What the encoder hears in part {wrong[0] + 1} of {features.shape[0]} is not a number",
-            "Every value of a feature is finite",
-            "Look at the sound; if it is an ordinary one, start ComfyUI with --fp32-text-enc or fetch the encoder again",
+            f"The audio encoder gave NaN or infinity for part {wrong[0] + 1} of {features.shape[0]}",
+            "Every value of a feature must be finite",
+            "Check the sound. If it is intact, start ComfyUI with --fp32-text-enc or download the encoder again",
         )
     return features
 
@@ -111,7 +111,7 @@ class _Holder(torch.nn.Module):
 
 
 class HostedTransformers:
-    """An encoder of `transformers` in ComfyUI's care. Its layers are not the host's, so it is always loaded whole."""
+    """An encoder of `transformers` whose memory ComfyUI manages. Always loaded whole, as its layers are not the host's."""
 
     has_images = False
     centre = None
@@ -127,7 +127,7 @@ class HostedTransformers:
 
     @property
     def note(self) -> str:
-        """What a person should know of how it hears; empty for most."""
+        """What a person should know about how it encodes; empty for most."""
         return self.encoder.note
 
     def get_ram_usage(self) -> int:
@@ -160,7 +160,7 @@ class HostedTransformers:
 
 
 class HostedTexts:
-    """The text side of a `HostedTransformers`: the same weights, loaded by the host when words are read."""
+    """The text side of a `HostedTransformers`: the same weights, loaded by the host when texts are encoded."""
 
     def __init__(self, texts: OwnTexts, load: Callable[[], None]):
         self._texts, self._load_model = texts, load

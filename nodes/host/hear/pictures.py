@@ -56,8 +56,8 @@ def find_for_sound(
     """`k` pictures for the first sound of `feature`: `own` (H, W, C) first, then the nearest of a folder."""
     if feature.encoder != encoder.name:
         raise LibraryError(
-            f"The sound was encoded with {feature.encoder}, the pictures would be with {encoder.name}",
-            "Both must live in the same space",
+            f"The sound was encoded with {feature.encoder}, but the pictures use {encoder.name}",
+            "Both must be encoded with the same encoder",
             "Connect the same Load CAVT-MAE to both nodes",
         )
     images, names = [image[None] for image in own[:k]], ["your own"] * len(own[:k])
@@ -72,7 +72,7 @@ def find_for_sound(
             scores.append(score)
     if not images:
         raise LibraryError(
-            f"No picture is as similar as {minimum:g}",
+            f"No picture has a similarity of {minimum:g} or more",
             "At least one is needed",
             "Lower `minimum_similarity`, or connect pictures of your own",
         )
@@ -86,8 +86,8 @@ def _retrieve(
     be cancelled. Pictures that went or broke since they were encoded are passed over."""
     if not encoder.has_images:
         raise LibraryError(
-            f"The encoder {encoder.name} does not see pictures",
-            "Retrieval needs a CAVT-MAE file with both towers",
+            f"The encoder {encoder.name} cannot encode pictures",
+            "Finding pictures needs a CAVT-MAE file with both towers",
             "Choose one in Load CAVT-MAE, or connect pictures of your own",
         )
     status = Path(encoder.path).stat()
@@ -105,7 +105,7 @@ def _retrieve(
     if matches and not found:
         raise LibraryError(
             f"The {len(matches)} pictures found in {folder} cannot be read any more",
-            "The folder must stay while it is read",
+            "The folder must stay available while it is read",
             "Connect its drive again, then run again",
         )
     return found

@@ -46,8 +46,8 @@ def name_words(tokens: list, names: list[str], recordings: dict[str, SoundFile])
     if not words:
         raise EditError(
             "There is no sound",
-            "At least one word acts on the photos",
-            "Connect audio_token, name saved_words, or name a folder of sounds",
+            "The batch needs at least one sound",
+            "Connect `audio_token`, or fill in `saved_words` or `sounds`",
         )
     return words
 
@@ -64,7 +64,7 @@ def _saved(name: str) -> SavedWord:
     if listed is None:
         raise EditError(
             f"There is no saved word {name!r}",
-            "`saved_words` are names of files in models/embeddings, separated by commas",
+            "`saved_words` must be names of files in models/embeddings, separated by commas",
             "Correct the name",
         )
     try:
@@ -74,14 +74,14 @@ def _saved(name: str) -> SavedWord:
 
 
 def token_of(word: Word) -> AudioToken:
-    """The word itself; a recording is heard for it."""
+    """The word itself; a recording is encoded first."""
     if isinstance(word, SoundFile):
         return word.word()
     return word.token if isinstance(word, SavedWord) else word
 
 
 def identity_of(word: Word) -> str:
-    """Changes with the word; hears nothing."""
+    """Changes with the word; encodes nothing."""
     if isinstance(word, (SoundFile, Unmade)):
         return word.identity()
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""One run of a sampler through source and edits: who looks at attention at which call of the model."""
+"""One run of a sampler through source and edits: which attention wrapper is active at which call of the model."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class BranchRun:
         self._injector = Injector(self._finder, tag.settings, notices)
         self._blend = LocalBlend(tag, self._finder, notices)
         self._photo = make_photo_source(tag.photo)
-        self._at_work: Recorder | Injector | None = None  # who looks at attention now
+        self._at_work: Recorder | Injector | None = None  # the attention wrapper that is active now
         self._looks = False  # whether the maps of words are added up now
-        self._branch, self._index = 0, 0  # which branch is sampled, and its how many-eth call this is
+        self._branch, self._index = 0, 0  # which branch is sampled, and the number of its current call
         self._source_entries: dict[int, dict] = {}
         self._ran_source: Tensor | None = None
         self._ends_clean = True
 
     @contextlib.contextmanager
     def installed(self):
-        """Put this run's wrappers on the guider's options, which are a copy made for this run; free the bank at its end."""
+        """Put this run's wrappers on the guider's options, which are a copy made for this run; free the memory at its end."""
         options = self._guider.model_options.setdefault("transformer_options", {})
         wrappers = {kind: dict(named) for kind, named in options.get("wrappers", {}).items()}
-        # First, so that those who only look at attention (Watch Words) look from outside.
+        # First, so that wrappers that only read attention (Watch Words) are outside.
         wrappers[WRAPPERS.SAMPLER_SAMPLE] = {KEY: [self._sample], **wrappers.get(WRAPPERS.SAMPLER_SAMPLE, {})}
         wrappers.setdefault(WRAPPERS.PREDICT_NOISE, {})[KEY] = [self._predict]
         options["wrappers"] = wrappers

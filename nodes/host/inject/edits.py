@@ -53,13 +53,13 @@ class EditSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise EditError(
-                    f"{name} is {getattr(self, name)!r}", f"It is one of {', '.join(allowed)}", "Choose one"
+                    f"{name} is {getattr(self, name)!r}", f"It must be one of {', '.join(allowed)}", "Choose one"
                 )
         for kind in ("cross", "self"):
             check_window(getattr(self, f"{kind}_start"), getattr(self, f"{kind}_end"), kind)
         for name in ("blend_threshold", "blend_start"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise EditError(f"{name} is {getattr(self, name):g}", "It lies between 0 and 1", "Correct it")
+                raise EditError(f"{name} is {getattr(self, name):g}", "It must lie between 0 and 1", "Correct it")
 
 
 def check_window(start: float, end: float, what: str) -> None:
@@ -67,8 +67,8 @@ def check_window(start: float, end: float, what: str) -> None:
     if not 0.0 <= start <= end <= 1.0:
         raise EditError(
             f"The {what} window goes from {start:g} to {end:g}",
-            "A window starts before it ends, both between 0 and 1",
-            f"Exchange {what}_start and {what}_end, or set both to 0 to switch it off",
+            "A window must start before it ends, both between 0 and 1",
+            f"Swap {what}_start and {what}_end, or set both to 0 to switch it off",
         )
 
 
@@ -114,12 +114,12 @@ class Branch:
     edit: Edit | None = None
     blend_columns: tuple[int, ...] = ()  # columns whose maps make the mask of local blend
     blend_mask: Tensor | None = None  # (B, H, W) the artist's own mask
-    photo: Photo | None = None  # how a photo takes the place of a generated source
+    photo: Photo | None = None  # how a photo replaces a generated source
     prompts: tuple[PromptWords, ...] = ()  # of the source and all edits
 
 
 class NeedsEditModel:
-    """Rides on an edit's conditionings where the host asks each for its inputs: a sampler without our model says so.
+    """Sits on an edit's conditionings where the host collects model inputs: raises in a sampler without our model.
 
     Source and target in one list would else be mixed into one picture, and nobody would know why.
     """
@@ -128,14 +128,14 @@ class NeedsEditModel:
 
     def process_cond(self, batch_size, **kwargs):
         raise EditError(
-            "The sampler got the prompts of an edit, and a model that does not know of it",
-            "MODEL, positive and LATENT of Edit with Sound belong together",
+            "The sampler has the prompts of an edit, but not its model",
+            "The sampler needs MODEL, positive and LATENT of Edit with Sound together",
             "Connect the MODEL output of Edit with Sound to the sampler",
         )
 
 
 def sampled(entry: dict) -> dict:
-    """A copy of a conditioning without what refuses other samplers."""
+    """A copy of a conditioning without `NeedsEditModel`."""
     asked = {key: value for key, value in entry.get("model_conds", {}).items() if key != NeedsEditModel.KEY}
     return {**entry, "model_conds": asked} if "model_conds" in entry else dict(entry)
 
@@ -144,7 +144,9 @@ def plan(source, targets: list, settings: EditSettings, pictures: int, mask: Ten
     """Source and targets -> one CONDITIONING whose parts know their branch."""
     settings.validate()
     if not source or not all(targets):
-        raise EditError("A conditioning is empty", "Source and target each hold a prompt", "Connect a prompt to each")
+        raise EditError(
+            "A conditioning is empty", "Source and target must each hold a prompt", "Connect a prompt to each"
+        )
     count = 1 + len(targets)
     known_sources = [PromptWords.require(*part, "source") for part in source]
     known_targets = [
@@ -190,8 +192,8 @@ def _check_pair(source: list, target: list, number: int) -> None:
         )
     if (widths := {cond.shape[-1] for cond, _ in (*source, *target)}) != {source[0][0].shape[-1]}:
         raise EditError(
-            f"The words of source and target {number} have {' and '.join(map(str, sorted(widths)))} values",
-            "Both are encoded by the CLIP of one checkpoint",
+            f"The tokens of source and target {number} have {' and '.join(map(str, sorted(widths)))} values",
+            "Both must be encoded by the CLIP of one checkpoint",
             "Connect the same CLIP to both prompts",
         )
 
@@ -205,7 +207,7 @@ def as_mask(mask: Tensor | None, pictures: int) -> Tensor | None:
     if flat.ndim != 3 or flat.shape[0] not in (1, pictures) or not flat.numel():
         raise EditError(
             f"blend_mask is {' x '.join(map(str, mask.shape))}",
-            f"A mask is height x width, one for all or one for each of {pictures} pictures",
+            f"It must be height x width, one mask for all or one for each of {pictures} pictures",
             "Connect a MASK of that size",
         )
     return flat
@@ -225,7 +227,9 @@ def make_edit(source: PromptWords, target: PromptWords, partner: int, settings: 
     keep, scales = target.own, []
     for phrase, (factor, *more) in parse_word_values(settings.reweight, "reweight").items():
         if more:
-            raise EditError(f"reweight gives {phrase!r} a range", "It takes one factor, 1 for no change", "Correct it")
+            raise EditError(
+                f"reweight gives {phrase!r} a range", "It must be one factor, 1 for no change", "Correct it"
+            )
         columns = target.require_columns(phrase, "reweight")
         scales.append((columns, factor))
         if settings.reweight_base == "own":
@@ -268,7 +272,7 @@ def _matrix(source: PromptWords, target: PromptWords, keep: set[int], controller
     if len(ours) != len(theirs):
         raise EditError(
             f"The source has {len(theirs)} words and the target {len(ours)}",
-            "AttentionReplace exchanges word for word",
+            "AttentionReplace needs the same number in both",
             "Use AttentionRefine, or prompts with the same number of words",
         )
     changed = {

@@ -127,7 +127,7 @@ class Injector:
         if found is None or found[0].shape[1:] != q.shape[1:] or count % found[0].shape[0]:
             reason = "was not computed for the source" if found is None else "has another size than the source's"
             self._notices.warn(
-                f"{where(kind, extra)} {reason}, so the edit goes on without it; another node changes it between runs",
+                f"{where(kind, extra)} {reason}, so the edit skips it; another node changes it between runs",
                 reason,
             )
             return None
@@ -135,6 +135,4 @@ class Injector:
         return tuple(x.repeat(repeats, 1, 1) for x in found) if repeats > 1 else found
 
     def _tell_rearranged(self, kind: str, extra: dict) -> None:
-        self._notices.warn(
-            f"{where(kind, extra)} was given other rows by another node, so the edit goes on without it", "rows"
-        )
+        self._notices.warn(f"another node changed the batch rows of {where(kind, extra)}, so the edit skips it", "rows")

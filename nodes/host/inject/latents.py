@@ -13,7 +13,7 @@ def branch_latent(latent: dict, branches: int) -> dict:
     if getattr(samples, "is_nested", False) or samples.ndim != 4:
         raise EditError(
             f"The latent has {samples.ndim} dimensions",
-            "Editing works on pictures (4 dimensions)",
+            "Editing needs a latent of pictures (4 dimensions)",
             "Use Empty Latent Image",
         )
     pictures = samples.shape[0]

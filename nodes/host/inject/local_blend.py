@@ -81,7 +81,7 @@ class LocalBlend:
         else:
             seen = [m.to(denoised.device) for m in (source_maps, self.maps()) if m is not None]
             if not seen:
-                self._notices.warn("local blend found no layer to look at; the whole picture may change")
+                self._notices.warn("local blend found no layer with word maps; the whole picture may change")
                 return denoised
             first, *more = (word_mask(m, size, self._settings.blend_threshold) for m in seen)
             self._mask = first | more[0] if more else first

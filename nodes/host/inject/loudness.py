@@ -47,19 +47,19 @@ def scale_of(audio, lufs: float | None, mapping: str, reference: float, manual: 
     if lufs is None:
         raise EditError(
             f"The mapping is {mapping}, but there is no sound",
-            "It maps a loudness to a scale",
+            "This mapping needs a loudness",
             "Connect audio or lufs, or choose manual",
         )
     return checked_scale(to_scale(float(lufs), mapping, reference))
 
 
 def checked_scale(scale: float) -> float:
-    """A finite scale, clamped to [0, 2] with a word in the log."""
+    """A finite scale, clamped to [0, 2] with a warning in the log."""
     if not math.isfinite(scale):
-        raise EditError(f"The scale is {scale}", "It is a number from 0 to 2", "Look at what is connected to it")
+        raise EditError(f"The scale is {scale}", "It must be a number from 0 to 2", "Check what is connected to it")
     clamped = min(max(float(scale), 0.0), LARGEST_SCALE)
     if clamped != scale:
-        log.warning("Loudness scale %g lies outside 0 to 2 and was set to %g.", scale, clamped)
+        log.warning("Loudness Scale: the scale %g lies outside 0 to 2 and was set to %g.", scale, clamped)
     return clamped
 
 
@@ -85,7 +85,7 @@ def scaled(conditioning: list, words: str, factor: float, start: float, end: flo
 
 
 def patched(model):
-    """A clone of a ModelPatcher whose samplers obey the marks of `scaled`."""
+    """A clone of a ModelPatcher whose samplers apply the marks of `scaled`."""
     require_unet(model)
     return with_wrapper(model, WRAPPERS.SAMPLER_SAMPLE, KEY, _sample)
 
@@ -119,7 +119,7 @@ def _row_patch(finder: RowFinder, windows: Windows):
             if not warned:
                 warned.append(True)
                 log.warning(
-                    "Loudness scale: another node gave attention other rows, so that the words are not scaled there."
+                    "Loudness Scale: another node changed the batch rows of an attention layer; words are not scaled there."
                 )
             return n, context, value
         key = (value.shape, value.dtype, value.device)
@@ -202,16 +202,16 @@ def sweep(first: float, last: float, count: int) -> list[float]:
 def scales_of_numbers(values, low: float, high: float, stretch: bool) -> list[float]:
     """Numbers in lists, tensors or arrays of any depth -> scales in [low, high]; equal ones stretch to the middle.
 
-    Raises `EditError` for what are no numbers, and for `low` above `high`.
+    Raises `EditError` for anything but finite numbers, and for `low` above `high`.
     """
     if low > high:
-        raise EditError(f"low is {low:g} and high {high:g}", "low is the smaller one", "Exchange them")
+        raise EditError(f"low is {low:g} and high is {high:g}", "low must not be larger than high", "Swap them")
     numbers = torch.tensor(list(_flat(values)), dtype=torch.float64)
     if not numbers.numel() or not bool(numbers.isfinite().all()):
         raise EditError(
-            "The values hold no numbers" if not numbers.numel() else "Some of the values are not numbers",
-            "A list of finite numbers",
-            "Look at what is connected to `values`",
+            "`values` holds no numbers" if not numbers.numel() else "`values` contains NaN or infinity",
+            "It must be a list of finite numbers",
+            "Check what is connected to `values`",
         )
     if stretch:
         span = numbers.max() - numbers.min()
@@ -229,4 +229,6 @@ def _flat(values):
     elif isinstance(values, (int, float)):
         yield float(values)
     else:
-        raise EditError(f"The values hold a {type(values).__name__}", "A list of numbers", "Reconnect `values`")
+        raise EditError(
+            f"`values` holds a {type(values).__name__}", "It must be a list of numbers", "Reconnect `values`"
+        )

@@ -1,4 +1,4 @@
-"""What a run has to say, each thing once."""
+"""Warnings of a run, each given once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Notices:
         self._said: set[str] = set()
 
     def warn(self, text: str, reason: str | None = None) -> None:
-        """Say it once a run; of what has one reason in many layers, only the first."""
+        """Log it once for each run; of several layers with the same `reason`, only the first."""
         if (reason or text) not in self._said:
             self._said.add(reason or text)
             log.warning("Prompt-to-prompt: %s.", text)

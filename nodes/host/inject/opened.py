@@ -1,4 +1,4 @@
-"""Which of an edit's windows are open at a sigma."""
+"""Which of an edit's windows are active at a sigma."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Photo:
     def __post_init__(self):
         if self.method not in METHODS:
             raise EditError(
-                f"The photo's method is {self.method!r}", f"It is one of {', '.join(METHODS)}", "Choose one"
+                f"The photo's method is {self.method!r}", f"It must be one of {', '.join(METHODS)}", "Choose one"
             )
 
 
@@ -124,10 +124,10 @@ def encode_photo(vae, image: Tensor) -> Tensor:
     height, width = (side // 8 * 8 for side in image.shape[1:3])
     if not height or not width:
         raise EditError(
-            f"The photo is {image.shape[2]} x {image.shape[1]}", "A photo has at least 8 x 8 pixels", "Enlarge it"
+            f"The photo is {image.shape[2]} x {image.shape[1]}", "A photo must have at least 8 x 8 pixels", "Enlarge it"
         )
     if not bool(torch.isfinite(image).all()):
-        raise EditError("The photo holds values that are not numbers", "Pixels lie in 0..1", "Replace it")
+        raise EditError("The photo contains NaN or infinity", "Pixels must lie between 0 and 1", "Replace it")
     colour = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     return vae.encode(colour[:, top : top + height, left : left + width].clamp(0.0, 1.0))

@@ -34,7 +34,7 @@ class PhotoFolder:
             photos = any(suffix in TO_CONVERT for suffix in self.left_out)
             lines.append(f"left out: {count}" + (". Save photos among them as JPG or PNG" if photos else ""))
         if self.hidden:
-            lines.append(f"left out: {self.hidden} hidden (companions of photos that macOS writes, and the like)")
+            lines.append(f"left out: {self.hidden} hidden files (such as those that macOS writes beside photos)")
         lines += [f"left out: the folder {name}, results of a batch" for name in self.results]
         lines += [f"left out: {name} cannot be opened. Correct its permissions" for name in self.closed]
         return lines
@@ -46,7 +46,7 @@ def find_photos(folder: Path, output: Path) -> PhotoFolder:
     if folder == output:
         raise EditError(
             f"Photos and results are in one folder, {folder}",
-            "A batch would take its own results for photos",
+            "The batch would use its own results as photos",
             "Write another name into `output`, for instance `stylised`",
         )
     found, seen, suffixes, stamps = PhotoFolder(), set(), picture_suffixes(), {}

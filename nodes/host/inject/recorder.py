@@ -1,4 +1,4 @@
-"""The source's side of an edit: what its attention sees is kept, call by call."""
+"""The source's side of an edit: records q and k of its attention, call by call."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class Recorder:
         if self._call is None or self._call.place == "recompute":
             return
         if is_rearranged(extra, q.shape[0], tiles=kind == "self"):
-            self._notices.warn(f"{where(kind, extra)} was given other rows by another node, and is left out", "rows")
+            self._notices.warn(
+                f"another node changed the batch rows of {where(kind, extra)}, so it is not recorded", "rows"
+            )
             return
         for rows, entry in self._finder.rows(extra, q.shape[0]):
             if TAG in entry:

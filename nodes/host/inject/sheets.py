@@ -62,7 +62,7 @@ def _for_pictures(average: Tensor, images: Tensor) -> Tensor:
     if average.shape[0] != images.shape[0]:
         raise EditError(
             f"There are maps of {average.shape[0]} pictures and {images.shape[0]} pictures",
-            "The pictures are those that the watched model sampled last",
+            "The pictures must be those that the watched model sampled last",
             "Connect the decoded output of that sampler",
         )
     return average
@@ -79,8 +79,8 @@ def edit_sheet(
     """Source and edits (branches*B, H, W, C) -> a sheet: source, edit, difference and word map of each; the sound below."""
     if branches < 2 or images.shape[0] % branches:
         raise EditError(
-            f"{images.shape[0]} pictures cannot be a source and {branches - 1} edits",
-            "The pictures are the decoded output of a sampler behind Edit with Sound",
+            f"{images.shape[0]} pictures do not divide into a source and {branches - 1} edits",
+            "The pictures must be the decoded output of a sampler after Edit with Sound",
             "Set `edits` to the number of targets",
         )
     groups = images.chunk(branches)
@@ -111,7 +111,7 @@ def loudness_strip(images: list[Tensor], scales: list[float]) -> Tensor:
     if len(pictures) != len(scales):
         raise EditError(
             f"There are {len(pictures)} pictures and {len(scales)} scales",
-            "A picture for each scale",
+            "Each scale needs one picture",
             "Connect the scales that made the pictures, and a latent of one picture",
         )
     captions = [f"scale {scale:.2f}" for scale in scales]

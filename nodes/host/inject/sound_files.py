@@ -18,7 +18,7 @@ from ..base import folders
 from ..base.digest import identify
 from ..base.messages import tell
 
-SECONDS = 10.24  # of a recording that are heard
+SECONDS = 10.24  # of a recording that are used
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SoundFile:
     heard_by: str = ""  # a hash of the encoder
 
     def word(self) -> AudioToken:
-        """Hear the recording.
+        """Encode the recording.
 
         Raises `AudioError` for files that are no sound or silent, `TokenError` for encoders that do not fit.
         """
@@ -46,7 +46,7 @@ class SoundFile:
         return word_from_sound(self.clip, feature, 1.0, self.vocabulary, **ear)[0]
 
     def identity(self) -> str:
-        """Changes with the file and the encoder; hears nothing."""
+        """Changes with the file and the encoder; encodes nothing."""
         status = self.path.stat()
         known = f"{self.path} {status.st_size} {status.st_mtime_ns} {self.heard_by} {self.vocabulary}"
         return hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()
@@ -58,14 +58,16 @@ def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, So
     path = folders.picture_folder(folder)
     if encoder is None:
         raise EditError(
-            "There is a folder of sounds but nothing that hears",
-            "Sounds become words through an encoder",
+            "There is a folder of sounds but no audio encoder",
+            "The audio encoder turns sounds into words",
             "Connect Load CAVT-MAE to `cavt`",
         )
     require_aligned(encoder.aligned_with, encoder.name)
     found = _recordings(path)
     if not found:
-        raise EditError(f"{path} holds no recording", "A folder of wav, flac, mp3, ... files", "Correct `sounds`")
+        raise EditError(
+            f"{path} holds no recording", "It must be a folder of wav, flac, mp3, ... files", "Correct `sounds`"
+        )
     stems, heard_by = Counter(p.stem for p in found), identify(encoder.patcher, encoder.name, encoder.centre).digest
     return {p.stem if stems[p.stem] == 1 else p.name: SoundFile(p, encoder, clip, vocabulary, heard_by) for p in found}
 

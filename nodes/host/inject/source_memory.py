@@ -1,4 +1,4 @@
-"""What the source's attention saw, call by call: on the device, in RAM, or to be computed again."""
+"""The source's recorded q and k, call by call: on the device, in RAM, or recomputed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 MEMORY = ("auto", "device", "ram", "recompute")
-SHARE = 0.5  # of the free memory that the bank may take
+SHARE = 0.5  # share of the free memory for recorded attention
 HOST_MARGIN = 1.5  # the host batches what takes so many times less than what is free
 
 
@@ -90,7 +90,7 @@ class AttentionBank:
 
     def begin(self, sigma: float, expected: int, step: float = 0.0) -> Call:
         """Open the next call, where as many bytes as are expected of it fit and a step of the model still has its own."""
-        if not self._left and self._memory == "auto":  # only now is the model in its place
+        if not self._left and self._memory == "auto":  # only now is the model loaded
             self._left = {"device": self._room(self._device, step), "ram": self._room(torch.device("cpu"), 0.0)}
             if self._device.type == "cpu":
                 self._left = {"device": 0.0, "ram": self._room(self._device, step)}
@@ -131,7 +131,7 @@ class AttentionBank:
         """How much of the source's attention is kept, and where."""
         kept = [call for call in self.calls if call.layers]
         if not kept:
-            return "computes the source's attention again for each edit"
+            return "recomputes the source's attention for each edit"
         each = self.bytes / len(kept) / 1e6
         places = " and in ".join(sorted({"RAM" if call.place == "ram" else "device memory" for call in kept}))
         return f"keeps {each:.1f} MB of the source's attention a step, {each * len(kept):.0f} MB in all, in {places}"

@@ -75,7 +75,7 @@ def stylize(model, clip, vae, words: dict[str, Word], folder: str, scales: str, 
             plan_only: bool, config: StylizeConfig) -> Batch:  # fmt: skip
     """Make what is missing of a batch. Each finished picture is recorded, so that a stopped batch goes on.
 
-    `plan_only` hears no sound and loads no model.
+    `plan_only` encodes no sound and loads no model.
     """
     target = output_folder(output)
     found = find_photos(folders.picture_folder(folder), target)
@@ -102,12 +102,12 @@ def _suppose(manifest: Manifest, words: dict[str, Word], identities: dict[str, s
     """Put the words of the last run in the place of a connected one that is not made, and say so."""
     last = manifest.last_words(CONNECTED)
     if not last:
-        return "The connected word is not made for a plan: it counts as one sound, and its pictures as to do."
+        return "The connected word is not made for a plan: it counts as one sound, with all pictures still to make."
     for name in [name for name, word in words.items() if isinstance(word, Unmade)]:
         del identities[name], origins[name]
     identities.update(last)
-    origins.update(last)  # a connected word is from nowhere else
-    return "The connected word is not made for a plan: it is taken for that of the last run."
+    origins.update(last)  # a connected word has no other origin
+    return "The connected word is not made for a plan: it is assumed to be that of the last run."
 
 
 def _make_all(renderer: Renderer, jobs: list[Job], target: Path, manifest: Manifest, failures, unreadable) -> list[Job]:
@@ -154,11 +154,11 @@ def reason_of(error: Exception, job: Job, unreadable: dict[Path, str]) -> str:
         return f"{error}. Open it in a picture viewer and save it as PNG or JPG, or take it out of the folder."
     if isinstance(error, mm.OOM_EXCEPTION):
         return (
-            f"{error}: the memory does not suffice. Lower longest_side or close other programs, and run again; "
-            "what is finished stays."
+            f"Out of memory ({error}). Lower `longest_side` or close other programs, then run again; "
+            "finished pictures are kept."
         )
     told = str(error) or type(error).__name__
-    return f"{told}. Run again; if it stays, ComfyUI's log tells where it happened."
+    return f"{told}. Run again; if it happens again, ComfyUI's log shows where."
 
 
 class UnreadablePhotoError(OSError):
@@ -219,7 +219,9 @@ def output_folder(name: str) -> Path:
     path = (base / name).resolve()
     if not name or (path != base and base not in path.parents):
         raise EditError(
-            f"The output is {name!r}", "A folder below ComfyUI's output folder", "Write for instance `stylized`"
+            f"The output is {name!r}",
+            "It must be a folder below ComfyUI's output folder",
+            "Write for instance `stylized`",
         )
     return path
 
@@ -242,8 +244,8 @@ def _settings(model, clip, vae, config: StylizeConfig) -> tuple[dict, list[str]]
         if identity.unknown:
             settings[name] = uuid.uuid4().hex
             told.append(
-                f"The {name} holds what cannot be compared with the last run ({', '.join(identity.unknown)}), so all "
-                "pictures are made anew at each run."
+                f"The {name} has parts that cannot be compared with the last run ({', '.join(identity.unknown)}), so all "
+                "pictures are made again at each run."
             )
     return settings, told
 
@@ -266,7 +268,7 @@ def _sheet(folder: Path, jobs: list[Job], finished: set[str]) -> Tensor:
     for job in jobs:
         if len(tiles) == SHEET_PICTURES:
             break
-        with contextlib.suppress(OSError, ValueError, SyntaxError):  # changed since by other hands
+        with contextlib.suppress(OSError, ValueError, SyntaxError):  # changed by another program since
             if job.file in finished:
                 with Image.open(folder / job.file) as picture:
                     tiles.append(picture.convert("RGB"))

@@ -25,7 +25,7 @@ WRAPPERS = comfy.patcher_extension.WrappersMP
 
 @dataclass
 class WordMaps:
-    """What a watched model saw in its last run; filled while it samples."""
+    """Word maps of a watched model's last run; filled while it samples."""
 
     words: tuple[str, ...]
     windows: int  # the run is divided into so many parts of equal percent
@@ -79,7 +79,9 @@ class WordMaps:
             if keys:
                 shown.append(sum(self.sums[k] for k in keys) / sum(self.counts[k] for k in keys))
         if not shown:
-            raise EditError(f"Nothing was sampled in window {window}", "Fewer windows than steps", "Use fewer windows")
+            raise EditError(
+                f"Nothing was sampled in window {window}", "There must be fewer windows than steps", "Use fewer windows"
+            )
         return torch.cat(shown)
 
 
@@ -88,7 +90,7 @@ def watched(model, words: str, windows: int, downsample: int):
     phrases = tuple(words_of(words))
     if not phrases:
         raise EditError(
-            "No words to watch", "Words of the prompt, separated by commas", "Write some, as in `<A*>, sea`"
+            "No words to watch", "It needs words of the prompt, separated by commas", "Write some, as in `<A*>, sea`"
         )
     maps = WordMaps(phrases, windows, nearest_factor(require_unet(model), downsample))
     clone = model.clone()
@@ -114,14 +116,14 @@ def _forget(maps: WordMaps):
 
 
 def _shown(conds: dict) -> Iterator[dict]:
-    """Conditionings of what the picture is to show, by whatever name a guider calls them; not of what it is not to."""
+    """Positive conditionings, by whatever name a guider calls them; not the negative ones."""
     for name, entries in conds.items():
         if "negative" not in name:
             yield from entries
 
 
 def _require_words(words: tuple[str, ...], prompts) -> None:
-    """Raise `EditError` for words that no prompt holds, before anything is sampled; prompts of other nodes hide theirs."""
+    """Raise `EditError` for words that no prompt holds, before anything is sampled; words of other nodes are unknown."""
     if prompts and all(known is not None for known in prompts) and (missing := missing_words(words, prompts)):
         raise unknown_words(missing, prompts, "Watch Words")
 

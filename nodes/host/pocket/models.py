@@ -1,4 +1,4 @@
-"""The pocket models as ComfyUI's own MODEL, CLIP and VAE, and the encoder that hears."""
+"""The pocket models as ComfyUI's own MODEL, CLIP and VAE, and the audio encoder."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _clip(config, tensors: dict[str, Tensor], source: str):
     tensors = {**tensors, "text_projection.weight": torch.eye(text.WIDTH)}
     _fill(encoder.transformer, tensors, "text encoder", source, dtype)
     encoder.zero_out_masked = True  # the padding is empty, as in training
-    encoder.projection_is_identity = True  # pictures are seen where the states themselves are
+    encoder.projection_is_identity = True  # the image tower shares the space of the states themselves
     return clip
 
 
@@ -164,7 +164,7 @@ def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], what: str, source
     if wrong and source == SHIPPED:
         raise PocketError(
             f"The pocket weights do not fit the {what}: the first tensor that differs is {wrong}",
-            "The weights and the code belong to one version of the pack",
+            "Weights and code must be of one version of the pack",
             "Install the pack again (git checkout -- pocket)",
         )
     if wrong:

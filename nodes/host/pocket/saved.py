@@ -28,7 +28,7 @@ def read(name: str) -> dict[str, dict[str, Tensor]]:
     if path is None:
         raise PocketError(
             f"There is no checkpoint {name!r}",
-            "`weights` is one of the list: what came with the pack, or a file that Save Checkpoint wrote",
+            "`weights` must be from the list: the weights of the pack, or a file that Save Checkpoint wrote",
             "Press R in ComfyUI if the file is new, or choose another",
         )
     tensors = read_tensors(path, name, PocketError)
@@ -46,6 +46,6 @@ def refused(found: str) -> PocketError:
     """What is wrong with a file, with what it should be."""
     return PocketError(
         found,
-        "`weights` takes what Save Checkpoint wrote from the MODEL, CLIP and VAE of Pocket Models",
-        "Choose another file; other checkpoints are for Load Checkpoint",
+        "`weights` must be a file that Save Checkpoint wrote from the MODEL, CLIP and VAE of Pocket Models",
+        "Choose another file; load other checkpoints with Load Checkpoint",
     )

@@ -1,4 +1,4 @@
-"""The image tower of the pocket's encoder as ComfyUI's CLIP_VISION: it sees pictures where the pocket's CLIP reads words."""
+"""The image tower of the pocket's encoder as ComfyUI's CLIP_VISION: it shares a space with the pocket's CLIP."""
 
 from __future__ import annotations
 
