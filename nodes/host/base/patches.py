@@ -13,12 +13,22 @@ from ....aai_models.errors import EditError
 
 # (q, k, v, extra_options) after the projections -> attention's output before its last projection.
 AttentionFunction = Callable[[Tensor, Tensor, Tensor, dict], Tensor]
+# Where a layer keeps the attention that its checkpoint prefers, in hosts that know such, and how it is passed on.
+OF_LAYER, PREFERRED = "comfy_attention", "preferred_attention"
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
-    """The host's own attention, whichever it uses, overrides of other packs included."""
+    """What the host's own layer computes here: its attention, overrides of other packs and a checkpoint's preference
+    included."""
+    preference = {PREFERRED: extra[PREFERRED]} if PREFERRED in extra else {}
     return comfy.ldm.modules.attention.optimized_attention(
-        q, k, v, heads=extra["n_heads"], attn_precision=extra.get("attn_precision"), transformer_options=extra
+        q,
+        k,
+        v,
+        heads=extra["n_heads"],
+        attn_precision=extra.get("attn_precision"),
+        transformer_options=extra,
+        **preference,
     )
 
 
@@ -69,17 +79,76 @@ def nearest_factor(unet: UNetModel, wanted: int) -> int:
     return min(sorted(found), key=lambda there: abs(math.log2(there / wanted)), default=wanted)
 
 
-def wrap_attention(options: dict, unet: UNetModel, kind: str, wrap: Callable[[AttentionFunction], AttentionFunction]):
+def wrap_attention(
+    options: dict, unet: UNetModel, kind: str, wrap: Callable[[AttentionFunction], AttentionFunction]
+) -> int:
     """Put `wrap(what is there)` around every `kind` ("attn1", "attn2") of the transformer options of one run.
 
     Blocks are registered without a transformer's index: patches that are added later, while sampling, still take effect.
+    A layer whose `forward` another pack put in the place of the host's is left to it: a replace would pass it by. Returns
+    how many layers that are.
     """
     replaced = dict(options.get("patches_replace", {}))
     table = dict(replaced.get(kind, {}))
-    for key in {*transformer_blocks(unet), *table}:
-        table[key] = wrap(table.get(key, plain_attention))
+    preferences, (keys, left) = attention_preferences(unet, kind), _places(unet, kind)
+    for key in {*keys, *table}:
+        table[key] = _telling(wrap(table.get(key, plain_attention)), preferences)
     replaced[kind] = table
     options["patches_replace"] = replaced
+    return left
+
+
+def _places(unet: UNetModel, kind: str) -> tuple[list[tuple], int]:
+    """Keys of the host's table of replaces for a kind of attention, and how many layers compute it in their own way."""
+    keys, left = [], 0
+    parts = {"input": unet.input_blocks, "output": unet.output_blocks, "middle": [unet.middle_block]}
+    for name, number in transformer_blocks(unet):
+        whole = (
+            part for part in parts[name][number] if isinstance(part, comfy.ldm.modules.attention.SpatialTransformer)
+        )
+        layers = [getattr(block, kind) for part in whole for block in part.transformer_blocks]
+        own = [_is_replaced(layer) for layer in layers]
+        left += sum(own)
+        keys += [(name, number, i) for i, is_own in enumerate(own) if not is_own] if any(own) else [(name, number)]
+    return keys, left
+
+
+def _is_replaced(layer) -> bool:
+    """Whether another pack's object patch computes this layer now: its `forward`, or all of it."""
+    kind = comfy.ldm.modules.attention.CrossAttention
+    # The host takes an object patch back by putting the layer's own method where the patch was.
+    return not isinstance(layer, kind) or getattr(layer.forward, "__func__", None) is not type(layer).forward
+
+
+def attention_preferences(unet: UNetModel, kind: str) -> dict[tuple[str, int, int], object]:
+    """Block, its number and the transformer's index -> the attention that this layer prefers; empty in hosts without."""
+    found = {}
+    for name, number in transformer_blocks(unet):
+        module = unet.middle_block if name == "middle" else getattr(unet, f"{name}_blocks")[number]
+        for part in module:
+            for index, block in enumerate(getattr(part, "transformer_blocks", ())):
+                preferred = getattr(getattr(block, kind, None), OF_LAYER, None)
+                if preferred is not None:
+                    found[(name, number, index)] = preferred
+    return found
+
+
+def _telling(attend: AttentionFunction, preferences: dict[tuple[str, int, int], object]) -> AttentionFunction:
+    """`attend` whose options name the attention that the layer prefers; itself where no layer prefers any."""
+    if not preferences:
+        return attend
+
+    def told(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
+        preferred = preferences.get((*extra.get("block", ()), extra.get("block_index", 0)))
+        if preferred is None:
+            return attend(q, k, v, extra)
+        extra[PREFERRED] = preferred
+        try:
+            return attend(q, k, v, extra)
+        finally:
+            extra.pop(PREFERRED, None)  # the block's other layers share these options
+
+    return told
 
 
 def add_patch(options: dict, name: str, patch: Callable) -> None:
