@@ -196,5 +196,5 @@ def test_numbers_that_are_scales_already_or_all_the_same():
 def test_what_is_no_number_is_refused(values, message):
     with pytest.raises(EditError, match=message):
         loudness.scales_of_numbers(values, 0.0, 2.0, stretch=True)
-    with pytest.raises(EditError, match="Exchange"):
+    with pytest.raises(EditError, match="Swap them"):
         loudness.scales_of_numbers([1.0], 2.0, 0.0, stretch=True)
