@@ -37,6 +37,11 @@ def _of_node(info: dict) -> dict:
     return texts | {"inputs": inputs, "outputs": outputs}
 
 
+def english_texts() -> dict:
+    """The English texts as they were last written."""
+    return json.loads(ENGLISH.read_text(encoding="utf-8"))
+
+
 def texts_of(layout: dict) -> list[str]:
     """Every text once, in order, without empty ones."""
     found: dict[str, None] = {}
@@ -64,7 +69,7 @@ def translated(layout: dict, words: dict[str, str]) -> dict:
 
 def files_of(language: str) -> dict[Path, str]:
     """What `locales/` holds for a language: path -> content, as ComfyUI reads it."""
-    texts = translated(json.loads(ENGLISH.read_text(encoding="utf-8")), dictionary(language))
+    texts = translated(english_texts(), dictionary(language))
     folder, main = FOLDER / language, {"nodeCategories": texts["nodeCategories"]}
     return {folder / "nodeDefs.json": dumped(texts["nodeDefs"]), folder / "main.json": dumped(main)}
 
@@ -72,7 +77,7 @@ def files_of(language: str) -> dict[Path, str]:
 def missing(language: str) -> list[str]:
     """English texts that a language lacks."""
     known = dictionary(language)
-    return [text for text in texts_of(json.loads(ENGLISH.read_text(encoding="utf-8"))) if not known.get(text)]
+    return [text for text in texts_of(english_texts()) if not known.get(text)]
 
 
 def write_all(object_info: dict) -> None:
