@@ -114,5 +114,5 @@ def test_too_little_memory_is_one_sentence(models, monkeypatch):
         raise torch.cuda.OutOfMemoryError("out")
 
     monkeypatch.setattr(best_word, "choose", out)
-    with pytest.raises(TrainingError, match="A step of 1 x 64 px needs more memory"):
+    with pytest.raises(TrainingError, match="Out of memory: A step of 1 x 64 px needs more"):
         train(models, seed=78)
