@@ -14,6 +14,7 @@ CAVTModel = io.Custom("CAVT_MODEL")
 AudioFeatureType = io.Custom("AUDIO_FEATURE")
 AudioTokenType = io.Custom("AUDIO_TOKEN")
 WordMapsType = io.Custom("AAI_WORD_MAPS")
+Labels = tuple[tuple[str, float], ...]  # what was heard in a sound: names with shares that sum to 1, the largest first
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class AudioFeature:
     lufs: tuple[float, ...] = ()  # integrated loudness of each sound
     norms: tuple[float, ...] = ()  # norm of each feature before normalisation, where the encoder gives it
     centre: Tensor | None = None  # mean unit feature of many sounds, (D,), where the encoder's file has it
-    aligned_with: str = ""  # the text space that it lies in, `alignment.KNOWN`; "": none that a bridge starts from
+    aligned_with: str = ""  # the space that it lies in, of those in `align.alignment`; "": none that is known
+    labels: tuple[Labels, ...] = ()  # of each sound, where the encoder has labels of its own
 
     def norm(self, index: int) -> float | None:
         """The norm of one sound's feature before it was normalised, where it is known."""
@@ -42,6 +44,7 @@ class AudioFeature:
                 "Encode them all with the same encoder",
             )
         known = all(feature.norms for feature in features)
+        labelled = all(feature.labels for feature in features)
         return cls(
             torch.cat([feature.vectors for feature in features]),
             features[0].encoder,
@@ -49,6 +52,7 @@ class AudioFeature:
             tuple(norm for feature in features for norm in feature.norms) if known else (),
             features[0].centre,
             features[0].aligned_with if len({feature.aligned_with for feature in features}) == 1 else "",
+            tuple(shares for feature in features for shares in feature.labels) if labelled else (),
         )
 
 
