@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..aai_models.align.aligned_text import HasLabels
 from ..aai_models.audio.decode import decode_part
 from ..aai_models.audio.fbank import LEVEL, SHORT_CLIP
 from ..aai_models.audio.heard import require_heard
@@ -215,9 +216,9 @@ class AAI_CAVTEncode(io.ComfyNode):
         lufs = tuple(integrated(waveform, sample_rate).tolist())
         policies = {"short_clip": short_clip, "long_clip": long_clip, "level": level}
         vectors, norms = encoder.hear(waveform, sample_rate, **policies)
-        labels = encoder.label_shares(waveform, sample_rate, **policies) if hasattr(encoder, "label_shares") else ()
-        heard = AudioFeature(vectors, encoder.name, lufs, norms, encoder.centre, encoder.aligned_with, labels)
-        return io.NodeOutput(heard)
+        labels = encoder.label_shares(waveform, sample_rate, **policies) if isinstance(encoder, HasLabels) else ()
+        known = (encoder.centre, encoder.aligned_with, encoder, labels)
+        return io.NodeOutput(AudioFeature(vectors, encoder.name, lufs, norms, *known))
 
 
 NODES = [AAI_LoadAudio, AAI_AudioOverview, AAI_LoadCAVT, AAI_CAVTEncode]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ....aai_models.align.aligned_text import Shares
 from ....aai_models.errors import TokenError
 
 CAVTModel = io.Custom("CAVT_MODEL")
 AudioFeatureType = io.Custom("AUDIO_FEATURE")
 AudioTokenType = io.Custom("AUDIO_TOKEN")
 WordMapsType = io.Custom("AAI_WORD_MAPS")
-Labels = tuple[tuple[str, float], ...]  # what was heard in a sound: names with shares that sum to 1, the largest first
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class AudioFeature:
     norms: tuple[float, ...] = ()  # norm of each feature before normalisation, where the encoder gives it
     centre: Tensor | None = None  # mean unit feature of many sounds, (D,), where the encoder's file has it
     aligned_with: str = ""  # the space that it lies in, of those in `align.alignment`; "": none that is known
-    labels: tuple[Labels, ...] = ()  # of each sound, where the encoder has labels of its own
+    ear: object | None = None  # the encoder itself, which may know texts: `align.aligned_text`
+    labels: tuple[Shares, ...] = ()  # of each sound, where the encoder has labels of its own
 
     def norm(self, index: int) -> float | None:
         """The norm of one sound's feature before it was normalised, where it is known."""
@@ -52,7 +53,19 @@ class AudioFeature:
             tuple(norm for feature in features for norm in feature.norms) if known else (),
             features[0].centre,
             features[0].aligned_with if len({feature.aligned_with for feature in features}) == 1 else "",
+            next((feature.ear for feature in features if feature.ear is not None), None),
             tuple(shares for feature in features for shares in feature.labels) if labelled else (),
+        )
+
+    def one(self, index: int) -> AudioFeature:
+        """One of the sounds."""
+        norm = self.norm(index)
+        return replace(
+            self,
+            vectors=self.vectors[index : index + 1],
+            lufs=self.lufs[index : index + 1],
+            norms=() if norm is None else (norm,),
+            labels=self.labels[index : index + 1],
         )
 
 

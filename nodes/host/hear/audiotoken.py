@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....aai_models.align.aligned_text import Shares, shares_of
 from ....aai_models.align.alignment import CLIP_L_ROWS
 from ....aai_models.align.audiotoken.encoder import audiotoken_input, require_different, unlike_inputs
 from ....aai_models.align.audiotoken.files import AudioTokenFiles, read_files
@@ -56,7 +57,7 @@ class HostedAudioToken:
         rows, _ = self._listen(waveform, sample_rate, **policies)
         return F.normalize(rows, dim=-1), tuple(rows.norm(dim=-1).tolist())
 
-    def label_shares(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple:
+    def label_shares(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple[Shares, ...]:
         """What BEATs' own classifier hears in each sound: ((name of a class of AudioSet, share), ...), the largest first.
 
         Its probabilities, which stand apart for each class, divided by their sum. Nothing where the file names no classes.
@@ -64,7 +65,7 @@ class HostedAudioToken:
         if not self._classes:
             return ()
         _, probabilities = self._listen(waveform, sample_rate, **policies)
-        return tuple(shares_of(self._classes, row) for row in probabilities)
+        return tuple(shares_of(list(self._classes), row) for row in probabilities)
 
     def run(self, fbank: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mel (B, F, 128) -> rows (B, 768), class probabilities (B, classes); float32, CPU."""
@@ -98,12 +99,6 @@ class HostedAudioToken:
             torch.cat(part).unflatten(0, inputs.shape[:2]).mean(1) for part in zip(*found, strict=True)
         )
         return rows, probabilities
-
-
-def shares_of(names: tuple[str, ...], values: Tensor) -> tuple[tuple[str, float], ...]:
-    """Names and their weights (N,) as shares that sum to 1, the largest first."""
-    shares = (values.double() / values.double().sum()).tolist()
-    return tuple(sorted(zip(names, shares, strict=True), key=lambda pair: -pair[1]))
 
 
 def load_audiotoken(folder: Path, name: str, dropout_seed: int = NO_DROPOUT) -> HostedAudioToken:
