@@ -146,7 +146,7 @@ def beats_of(name: str, content: object) -> tuple[BEATsConfig, dict[str, Tensor]
 def read_config(name: str, cfg: dict) -> BEATsConfig:
     """The sizes that a file's cfg gives; raises `CheckpointError` unless it computes as AudioToken's BEATs does."""
     for key, value in PUBLISHED.items():
-        if key not in cfg or cfg[key] != value:
+        if type(cfg.get(key)) is not type(value) or cfg[key] != value:
             found = f"says {key} = {cfg[key]!r}" if key in cfg else f"does not say {key}"
             raise CheckpointError(
                 f"The cfg of {name} {found}", f"AudioToken's BEATs has {key} = {value!r}", f"Choose {BEATS}"
