@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..aai_models.align.aligned_text import HasLabels
 from ..aai_models.audio.decode import decode_part
 from ..aai_models.audio.fbank import LEVEL, SHORT_CLIP
 from ..aai_models.audio.heard import require_heard
@@ -15,10 +14,11 @@ from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.audio.windows import LONG_CLIP
 from .host.base import folders
 from .host.base.messages import tell
-from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
+from .host.base.types import AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
 from .host.hear.audiotoken import NO_DROPOUT
 from .host.hear.encoders import HOSTED, load_any
+from .host.hear.features import hear
 
 CATEGORY = "AAI/Align"
 MAX_DURATION = 600.0  # seconds that are ever held in memory
@@ -213,12 +213,8 @@ class AAI_CAVTEncode(io.ComfyNode):
         encoder = expect(cavt, HOSTED, "cavt", "Load CAVT-MAE")
         waveform, sample_rate = as_waveform(audio)
         require_heard(waveform, sample_rate, long_clip)
-        lufs = tuple(integrated(waveform, sample_rate).tolist())
         policies = {"short_clip": short_clip, "long_clip": long_clip, "level": level}
-        vectors, norms = encoder.hear(waveform, sample_rate, **policies)
-        labels = encoder.label_shares(waveform, sample_rate, **policies) if isinstance(encoder, HasLabels) else ()
-        known = (encoder.centre, encoder.aligned_with, encoder, labels)
-        return io.NodeOutput(AudioFeature(vectors, encoder.name, lufs, norms, *known))
+        return io.NodeOutput(hear(encoder, waveform, sample_rate, **policies))
 
 
 NODES = [AAI_LoadAudio, AAI_AudioOverview, AAI_LoadCAVT, AAI_CAVTEncode]

@@ -128,8 +128,8 @@ def training_options() -> list:
             "bridge",
             settings.BRIDGES,
             (
-                "How the sound is mapped to words before learning: see Word from "
-                "Sound. auto uses ridge where the encoder fits the CLIP."
+                "Where learning starts: see Word from Sound. auto: at what the sound is heard as, or by "
+                "ridge where an encoder that fits the CLIP is not sure."
             ),
         ),
         io.ClipVision.Input(

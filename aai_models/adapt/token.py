@@ -57,10 +57,12 @@ class AudioToken:
     scales: dict[str, float]  # s for each text encoder
     gain: float = 1.0  # how much of the sound is in the word, 0..2
     metadata: dict[str, str] = field(default_factory=dict)  # how it was made
-    directions: dict[str, Tensor] = field(default_factory=dict)  # bridged f_a: key -> (width,), unit norm; else lifted
+    # f_a among words, in place of the lift: key -> (width,), or (n, width) for a label of several tokens. Of unit norm, but
+    # for an untrained label: its rows are then as long as they are, and s is 1.
+    directions: dict[str, Tensor] = field(default_factory=dict)
 
     def sound(self, key: str) -> Tensor:
-        """What of v* is the sound, gain s f_a, for one text encoder: (width,)."""
+        """What of v* is the sound, gain s f_a, for one text encoder: (width,) or (n, width)."""
         direction = self.directions.get(key)
         if direction is None:
             direction = lift(self.audio_feature, self.adapters[key].shape[-1])
@@ -74,7 +76,7 @@ class AudioToken:
     def sound_share(self) -> dict[str, float]:
         """|s f_a| / |v*| for each text encoder, v* averaged over its rows: how much of the word's size is the sound."""
         return {
-            key: float(self.sound(key).norm() / rows.norm(dim=-1).mean().clamp_min(1e-12))
+            key: float(self.sound(key).norm(dim=-1).mean() / rows.norm(dim=-1).mean().clamp_min(1e-12))
             for key, rows in self.vectors.items()
         }
 

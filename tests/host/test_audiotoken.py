@@ -10,7 +10,6 @@ import comfy.sd
 import pytest
 import torch
 from aai_pack.aai_models.adapt.config import AdaptConfig
-from aai_pack.aai_models.adapt.start import WordStatistics
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.align.aligned_text import HasLabels
 from aai_pack.aai_models.align.audiotoken import files
@@ -21,6 +20,7 @@ from aai_pack.aai_models.shapes import shapes_of
 from aai_pack.devtools import workflows
 from aai_pack.nodes.align import AAI_CAVTEncode
 from aai_pack.nodes.host.adapt import training
+from aai_pack.nodes.host.adapt.carried import carry
 from aai_pack.nodes.host.adapt.row_word import training_notes
 from aai_pack.nodes.host.base.types import AudioFeature
 from aai_pack.nodes.host.hear import encoders
@@ -193,7 +193,7 @@ class TestWhatItSays:
 class TestWordFromSound:
     @torch.inference_mode()
     def make(self, clip, feature, gain=1.0, **options):
-        return AAI_WordFromSound.execute(clip, feature, gain, 0, **options).result
+        return AAI_WordFromSound.execute(clip, feature, gain, 0, **{"bridge": "auto", **options}).result
 
     def test_the_word_is_the_row(self, clip, ear, expected):
         token, said = self.make(clip, heard(ear, clips(1)))
@@ -204,12 +204,13 @@ class TestWordFromSound:
         length = float(expected[0][0].norm())
         assert f"AudioToken's own, {length:.2f} long (ordinary words: 0." in said and "needs no bridge" in said
         label = ear.label_shares(clips(1), HERTZ)[0][0]
-        assert said.startswith(f"Heard: {label[0]} {label[1]:.2f}, ")
+        assert said.startswith(f"Heard: {label[0]} {label[1]:.2f}, ") and "Drawn as" not in said
 
     def test_whatever_the_bridge(self, clip, ear):
         """Nothing crosses one, and none is built."""
-        first, second = (self.make(clip, heard(ear, clips(1)), bridge=kind)[0] for kind in ("ridge", "phi"))
-        assert torch.equal(first.vectors["clip_l"], second.vectors["clip_l"]) and not first.directions
+        first, *others = (self.make(clip, heard(ear, clips(1)), bridge=kind)[0] for kind in ("auto", "ridge", "phi"))
+        assert not first.directions
+        assert all(torch.equal(first.vectors["clip_l"], other.vectors["clip_l"]) for other in others)
 
     def test_towards_ordinary_words(self, clip, ear):
         plain, moved = (self.make(clip, heard(ear, clips(1)), nearest_words=share)[0] for share in (0.0, 0.5))
@@ -220,9 +221,23 @@ class TestWordFromSound:
     @pytest.mark.parametrize(("family", "found"), [("sd2", "clip_h"), ("sdxl", r"clip_g \(1280 wide\) and clip_l")])
     def test_other_families(self, ear, clip_h, family, found):
         other = clip_h if family == "sd2" else micro.build(family)[1]
-        words = f"reads words by {found}.*AudioToken are for clip_l .* text encoder of SD1.x.*Train Audio Token"
-        with pytest.raises(TokenError, match=words):
-            self.make(other, heard(ear, clips(1)))
+        words = f"reads words by {found}.*AudioToken's own words are for clip_l .* SD1.x.*to labels.*Train Audio Token"
+        feature = heard(ear, clips(1))
+        for unable, kind in ((feature, "ridge"), (replace(feature, labels=()), "auto")):
+            with pytest.raises(TokenError, match=words):
+                self.make(other, unable, bridge=kind)
+        token, said = self.make(other, feature)
+        assert set(token.vectors) == set(micro.WIDTHS[family]) and token.metadata["bridge"] == "labels"
+        assert "Heard: " in said and "Drawn as: " in said and "own words are for clip_l alone" in said
+        asked, _ = self.make(other, feature, bridge="labels")
+        assert all(torch.equal(asked.vectors[key], rows) for key, rows in token.vectors.items())
+        assert AAI_ApplyAdapter.execute(token, heard(ear, clips()[1:]), 1.0, other)[0].directions
+
+    def test_its_labels_on_request(self, clip, ear):
+        token, said = self.make(clip, heard(ear, clips(1)), bridge="labels")
+        assert token.directions and "Drawn as: " in said
+        said = self.make(clip, heard(ear, clips(1)), words="kettle")[1]
+        assert "Drawn as written: kettle" in said and "Heard: " in said
 
     def test_it_is_saved_and_takes_another_sound(self, clip, ear, expected, tmp_path):
         token, _ = self.make(clip, heard(ear, clips(1)))
@@ -246,10 +261,9 @@ class TestWordFromSound:
     def test_a_folder_of_sounds(self, clip, clip_h, ear, tmp_path):
         sounds.write_wav(tmp_path / "rain.wav", clips(1)[0, 0].numpy())
         with torch.inference_mode():
-            word = sound_files.sound_files(str(tmp_path), ear, clip)["rain"].word()
+            word, other = (sound_files.sound_files(str(tmp_path), ear, c)["rain"].word() for c in (clip, clip_h))
         assert word.metadata["aligned_with"] == "clip_l_rows" and not word.directions
-        with pytest.raises(TokenError, match="for clip_l"):
-            sound_files.sound_files(str(tmp_path), ear, clip_h)
+        assert other.metadata["bridge"] == "labels" and set(other.vectors) == {"clip_h"}
 
 
 class TestTraining:
@@ -271,14 +285,26 @@ class TestTraining:
         assert f"raw keeps its own, {float(expected[0][0].norm()):.2f})" in done.report.text()
 
     def test_what_it_says_to_other_text_encoders(self, ear):
-        known = {"clip_l": WordStatistics(0.4, 0.01, 768), "clip_g": WordStatistics(0.4, 0.01, 1280)}
+        feature = heard(ear, clips(1))
+        said = training_notes(feature, ["clip_g", "clip_l"], AdaptConfig(scale="raw"))
+        assert said[0].endswith("where this word begins.") and said[1].startswith("For clip_g the sound is no word")
+        (said,) = training_notes(feature, ["clip_h"], AdaptConfig())
+        assert said.startswith("For clip_h the sound is no word") and said.endswith("`bridge` labels does.")
+        assert training_notes(feature, ["clip_l"], AdaptConfig(mode="adapter_only")) == (), "the sound takes no part"
+
+    @torch.inference_mode()
+    def test_where_each_way_begins(self, clip, clip_h, ear):
         feature = heard(ear, clips())
-        said = training_notes(feature, known, AdaptConfig(scale="raw"))
-        assert said[0].startswith("Heard in sound 1: ") and said[1].startswith("Heard in sound 2: ")
-        assert said[2].endswith("where this word begins.") and said[3].startswith("For clip_g the sound is no word")
-        said = training_notes(feature, {"clip_h": WordStatistics(0.4, 0.01, 1024)}, AdaptConfig())
-        assert said[2:] == ("For clip_h the sound is no word and does not tell where this word begins.",)
-        assert len(training_notes(feature, known, AdaptConfig(mode="adapter_only"))) == 2, "the sound takes no part"
+        plain, auto = (carry(clip, feature, AdaptConfig(bridge=way)) for way in ("none", "auto"))
+        assert plain == auto and not auto.directions and len(auto.origin) == 2
+        assert auto.candidates[0] == feature.labels[0][0][0] and auto.notes[0].startswith("Heard: ")
+        labels, other = (
+            carry(clip, feature, AdaptConfig(bridge="labels")),
+            carry(clip_h, feature, AdaptConfig(bridge="auto")),
+        )
+        assert set(labels.directions[0]) == {"clip_l"} and set(other.directions[0]) == {"clip_h"}
+        nothing = carry(clip_h, replace(feature, labels=()), AdaptConfig(bridge="auto"))
+        assert not nothing.directions and "For clip_h the sound is no word" in nothing.notes[0]
 
     def test_no_bridge_is_crossed(self, ear):
         with pytest.raises(TokenError, match=r"words of CLIP-L already.*none or auto"):

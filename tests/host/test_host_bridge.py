@@ -9,7 +9,7 @@ from aai_pack.aai_models.adapt.config import AdaptConfig, from_preset
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.errors import TokenError
 from aai_pack.nodes.host.adapt import bridge as bridging
-from aai_pack.nodes.host.adapt import plan, training
+from aai_pack.nodes.host.adapt import carried, training
 from aai_pack.nodes.host.base.vocabulary import vocabulary_rows
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_training import state_of
@@ -95,10 +95,10 @@ def limit_bridges(monkeypatch):
     """Bridges of few words in place of the whole vocabulary's."""
     whole = bridging.bridge_of
 
-    def limited(clip, limit=0, kind="ridge"):
-        return whole(clip, limit or WORDS, kind)
+    def limited(clip, limit=0, kind="ridge", own=None):
+        return whole(clip, limit or WORDS, kind, own)
 
-    monkeypatch.setattr(plan, "bridge_of", limited)
+    monkeypatch.setattr(carried, "bridge_of", limited)
     monkeypatch.setattr(bridging, "bridge_of", limited)
     return limited
 

@@ -7,21 +7,23 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from ....aai_models.adapt.label_list import read_list
 from ....aai_models.adapt.token import AudioToken
-from ....aai_models.align.alignment import CLIP_L_ROWS
+from ....aai_models.align.aligned_text import HasAlignedText, HasLabels
 from ....aai_models.audio.decode import decode_part
 from ....aai_models.audio.heard import require_heard
 from ....aai_models.audio.waveform import as_waveform
 from ....aai_models.errors import EditError, LibraryError
 from ....aai_models.inject.batch import natural_key
-from ..adapt.bridge import require_aligned, word_from_sound
-from ..adapt.row_word import is_row, require_reader, word_of_row
+from ..adapt.bridge import require_aligned
+from ..adapt.sound_word import WordSettings, make_word
 from ..base import folders
 from ..base.digest import identify
 from ..base.messages import tell
-from ..base.types import AudioFeature
+from ..hear.features import hear
 
 SECONDS = 10.24  # of a recording that are used
+WAY = f"labels {read_list('').digest}"  # of the word: pictures that were made another way are made again
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,16 @@ class SoundFile:
         require_heard(sound, sample_rate, name=self.path.name)
         if part.damaged or part.missing:
             tell(f"{self.path.name}: {part.notes()[0]}")
-        vectors, norms = self.encoder.hear(sound, sample_rate, short_clip="tile", long_clip="first")
-        ear = {"centre": self.encoder.centre, "aligned_with": self.encoder.aligned_with, "encoder": self.encoder.name}
-        if is_row(heard := AudioFeature(vectors, norms=norms, **ear)):
-            return word_of_row(self.clip, heard, 1.0)[0]
-        return word_from_sound(self.clip, vectors[0], 1.0, self.vocabulary, **ear)[0]
+        feature = hear(self.encoder, sound, sample_rate, short_clip="tile", long_clip="first")
+        token, said = make_word(self.clip, feature, 1.0, WordSettings(vocabulary=self.vocabulary))
+        if token.metadata.get("bridge") == "labels":
+            tell(f"{self.path.name}: {' '.join(said.splitlines()[:2])}")
+        return token
 
     def identity(self) -> str:
         """Changes with the file and the encoder; encodes nothing."""
         status = self.path.stat()
-        known = f"{self.path} {status.st_size} {status.st_mtime_ns} {self.heard_by} {self.vocabulary}"
+        known = f"{self.path} {status.st_size} {status.st_mtime_ns} {self.heard_by} {self.vocabulary} {WAY}"
         return hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -67,9 +69,7 @@ def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, So
             "The audio encoder turns sounds into words",
             "Connect Load CAVT-MAE to `cavt`",
         )
-    if encoder.aligned_with == CLIP_L_ROWS:
-        require_reader(clip, encoder.name)
-    else:
+    if not isinstance(encoder, (HasAlignedText, HasLabels)):
         require_aligned(encoder.aligned_with, encoder.name)
     found = _recordings(path)
     if not found:
