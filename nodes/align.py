@@ -16,7 +16,8 @@ from .host.base import folders
 from .host.base.messages import tell
 from .host.base.types import AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
-from .host.hear.encoders import HostedCAVT, HostedTransformers, load_any
+from .host.hear.audiotoken import NO_DROPOUT
+from .host.hear.encoders import HOSTED, load_any
 from .host.hear.features import hear
 
 CATEGORY = "AAI/Align"
@@ -124,23 +125,33 @@ class AAI_LoadCAVT(io.ComfyNode):
             display_name="Load Audio Encoder",
             category=CATEGORY,
             description=(
-                "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or a CLAP "
-                "or PE-AV folder from models/audio_encoders."
+                "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or a CLAP, "
+                "PE-AV or AudioToken folder from models/audio_encoders."
             ),
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=folders.encoder_names(),
-                    tooltip="A .safetensors or .pth file in models/cavt_mae, or the folder of a CLAP or PE-AV model "
+                    tooltip="A .safetensors or .pth file in models/cavt_mae, or the folder of a CLAP, PE-AV or AudioToken "
                     "in models/audio_encoders.",
+                ),
+                io.Int.Input(
+                    "dropout_seed",
+                    default=NO_DROPOUT,
+                    min=NO_DROPOUT,
+                    max=2**63 - 1,
+                    optional=True,
+                    control_after_generate=False,
+                    tooltip="Only for AudioToken. -1: a sound always gives the same word. Any other number draws the "
+                    "dropout that AudioToken's own code leaves on, so that each number gives another word.",
                 ),
             ],
             outputs=[CAVTModel.Output("cavt_model", display_name="CAVT_MODEL", tooltip="The audio encoder.")],
         )
 
     @classmethod
-    def execute(cls, checkpoint) -> io.NodeOutput:
-        encoder = load_any(folders.encoder_path(checkpoint))
+    def execute(cls, checkpoint, dropout_seed=NO_DROPOUT) -> io.NodeOutput:
+        encoder = load_any(folders.encoder_path(checkpoint), dropout_seed)
         if getattr(encoder, "note", ""):
             tell(encoder.note)
         return io.NodeOutput(encoder)
@@ -199,7 +210,7 @@ class AAI_CAVTEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, cavt, audio, short_clip, long_clip, level="as_recorded") -> io.NodeOutput:
-        encoder = expect(cavt, (HostedCAVT, HostedTransformers), "cavt", "Load Audio Encoder")
+        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder")
         waveform, sample_rate = as_waveform(audio)
         require_heard(waveform, sample_rate, long_clip)
         policies = {"short_clip": short_clip, "long_clip": long_clip, "level": level}

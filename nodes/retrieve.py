@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from .host.base import folders
 from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
-from .host.hear.encoders import HostedCAVT, HostedTransformers
+from .host.hear.encoders import HOSTED
 
 
 class AAI_RetrieveImages(io.ComfyNode):
@@ -77,7 +77,7 @@ class AAI_RetrieveImages(io.ComfyNode):
     def execute(
         cls, cavt, audio_feature, folder, k, minimum_similarity, one_per_source, own_pictures=None
     ) -> io.NodeOutput:
-        encoder = expect(cavt, (HostedCAVT, HostedTransformers), "cavt", "Load Audio Encoder")
+        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder")
         feature = expect(audio_feature, AudioFeature, "audio_feature", "Encode Sound")
         own = [] if own_pictures is None else list(own_pictures)
         found = pictures.find_for_sound(encoder, feature, folder, k, minimum_similarity, one_per_source, own)

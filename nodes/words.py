@@ -9,6 +9,7 @@ from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TokenError
 from .host.adapt import embeddings
 from .host.adapt.listen import Listening
+from .host.adapt.row_word import require_same_kind
 from .host.adapt.sound_word import BRIDGES, WordSettings, carried_like, make_word, require_carried
 from .host.base import folders
 from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
@@ -101,6 +102,8 @@ class AAI_ApplyAdapter(io.ComfyNode):
         vector, directions = feature.vectors[0], None
         if token.directions:
             require_carried(token, feature)
+        else:
+            require_same_kind(token, feature)
         if token.directions and clip is not None:
             directions = carried_like(token, clip, feature)
         norm = feature.norms[0] if feature.norms else None

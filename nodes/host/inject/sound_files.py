@@ -31,7 +31,7 @@ class SoundFile:
     """A recording that becomes a word without training."""
 
     path: Path
-    encoder: object  # HostedCAVT or HostedTransformers
+    encoder: object  # of `hear.encoders.HOSTED`
     clip: object
     vocabulary: int = 0
     heard_by: str = ""  # a hash of the encoder
