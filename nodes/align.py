@@ -16,7 +16,7 @@ from .host.base import folders
 from .host.base.messages import tell
 from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
-from .host.hear.encoders import HostedCAVT, HostedTransformers, load_any
+from .host.hear.encoders import HOSTED, load_any
 
 CATEGORY = "AAI/Align"
 MAX_DURATION = 600.0  # seconds that are ever held in memory
@@ -198,7 +198,7 @@ class AAI_CAVTEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, cavt, audio, short_clip, long_clip, level="as_recorded") -> io.NodeOutput:
-        encoder = expect(cavt, (HostedCAVT, HostedTransformers), "cavt", "Load CAVT-MAE")
+        encoder = expect(cavt, HOSTED, "cavt", "Load CAVT-MAE")
         waveform, sample_rate = as_waveform(audio)
         require_heard(waveform, sample_rate, long_clip)
         lufs = tuple(integrated(waveform, sample_rate).tolist())

@@ -21,7 +21,7 @@ LAION = {
 def explain_file(path: str | Path) -> CheckpointError | None:
     """Why a file is no CAVT-MAE though it is an audio encoder; None for any other. Nothing in it is run."""
     path = Path(path)
-    names = _names(path)
+    names = tensor_names(path)
     if b"audio_branch." in names and b"text_branch." in names:
         return CheckpointError(
             f"{path.name} is LAION's own training file of a CLAP, which has no tokenizer in it",
@@ -44,8 +44,8 @@ def _same_model(name: str, names: bytes) -> str:
     return LAION["fusion"] if b"fusion_model" in names or b"mel_conv2d" in names else LAION["630k"]
 
 
-def _names(path: Path) -> bytes:
-    """The part of a file in which the names of its tensors stand, unread otherwise."""
+def tensor_names(path: Path) -> bytes:
+    """The part of a file in which the names of its tensors stand, unread otherwise; empty if it cannot be read."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

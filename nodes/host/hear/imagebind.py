@@ -1,0 +1,88 @@
+"""ImageBind's audio trunk in ComfyUI's care, and its embeddings as the host's own of pictures."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import comfy.utils
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ....aai_models.align.alignment import CLIP_H
+from ....aai_models.align.imagebind import TOKENS, ImageBindAudio
+from ....aai_models.align.imagebind_audio import mel_pictures
+from ....aai_models.align.imagebind_files import read_trunk
+from ....aai_models.align.self_test import require_two
+from ....aai_models.audio.fbank import SAMPLE_RATE
+from .hosted import Streamed, finite, storage_type
+
+BATCH = 8  # pictures in one pass; between passes a run can be cancelled
+DISTINCT = 1e-4  # least distance of two features, unless the weights are empty
+
+
+class HostedImageBind:
+    """ImageBind's audio trunk. `patcher` is what the host loads, moves and counts."""
+
+    has_images = False  # in its file; the host's CLIP Vision ViT-H sees in the same space
+    centre = None
+    aligned_with = CLIP_H
+
+    def __init__(self, model: ImageBindAudio, name: str, path: str, patcher_class):
+        device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
+        self.model, self.name, self.path, self.dim = model, name, path, model.config.dim
+        self.patcher = patcher_class(model, load_device=device, offload_device=offload)
+
+    def get_ram_usage(self) -> int:
+        """Bytes of the weights, for the host's cache."""
+        return mm.module_size(self.model)
+
+    def encode(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
+        """Sounds (B, C, T) -> unit vectors (B, D), as `AudioEncoder` says."""
+        return self.hear(waveform, sample_rate, **policies)[0]
+
+    def hear(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple[Tensor, tuple[float, ...]]:
+        """`encode`, and the length of each published embedding: `scale`, or less where a sound's parts differ."""
+        embedded = self.embed(waveform, sample_rate, **policies)
+        return F.normalize(embedded, dim=-1), tuple(embedded.norm(dim=-1).tolist())
+
+    def embed(self, waveform: Tensor, sample_rate: int, **policies: str) -> Tensor:
+        """Sounds (B, C, T) -> the published embeddings (B, D), float32, CPU. Shows progress, can be cancelled."""
+        pictures = mel_pictures(waveform, sample_rate, **policies)  # (B, W, 1, 128, 204)
+        progress = comfy.utils.ProgressBar(pictures.shape[0] * pictures.shape[1])
+        raw = []
+        for batch in pictures.flatten(0, 1).split(BATCH):
+            raw.append(self._run(batch))
+            progress.update(batch.shape[0])
+        return finite(self.model.embed(torch.cat(raw).unflatten(0, pictures.shape[:2])))
+
+    def _run(self, batch: Tensor) -> Tensor:
+        mm.throw_exception_if_processing_interrupted()
+        activations = batch.shape[0] * TOKENS * self.model.config.mlp_dim * 4
+        mm.load_models_gpu([self.patcher], memory_required=6 * activations)
+        return self.model(batch.to(self.patcher.load_device, torch.float32)).cpu()
+
+
+def load_imagebind(path: str, name: str) -> HostedImageBind:
+    """Read the audio trunk of an ImageBind file and hand it to the host. Raises `CheckpointError`."""
+    hosted = _hosted(path, name, Streamed)
+    generator = torch.Generator().manual_seed(0)
+    noises = torch.randn(2, 1, 2 * SAMPLE_RATE, generator=generator).clamp(-3, 3) / 3
+    noises[1] = 0.3 * noises[1].diff(dim=-1, prepend=noises[1][..., :1])  # brighter
+    require_two(hosted.encode(noises, SAMPLE_RATE), "hears", "sounds", apart=DISTINCT)
+    return hosted
+
+
+def _hosted(path: str, name: str, patcher_class) -> HostedImageBind:
+    config, tensors = read_trunk(path)
+    settings = {"operations": comfy.ops.manual_cast, "device": mm.text_encoder_offload_device()}
+    model = ImageBindAudio.from_tensors(tensors, config, dtype=storage_type(tensors.values()), **settings)
+    hosted = HostedImageBind(model, name, path, patcher_class)
+    hosted.patcher.cached_patcher_init = (_plain_patcher, (path, name))
+    return hosted
+
+
+def _plain_patcher(path: str, name: str, disable_dynamic: bool = False):
+    """The file once more in a patcher of its own, for a host that wants one that is not streamed, or on another device."""
+    return _hosted(path, name, comfy.model_patcher.ModelPatcher if disable_dynamic else Streamed).patcher
