@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..aai_models.align.aligned_text import HasLabels
 from ..aai_models.audio.decode import decode_part
 from ..aai_models.audio.fbank import LEVEL, SHORT_CLIP
 from ..aai_models.audio.heard import require_heard
@@ -16,6 +17,7 @@ from .host.base import folders
 from .host.base.messages import tell
 from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
+from .host.hear.audiotoken import NO_DROPOUT
 from .host.hear.encoders import HOSTED, load_any
 
 CATEGORY = "AAI/Align"
@@ -123,23 +125,33 @@ class AAI_LoadCAVT(io.ComfyNode):
             display_name="Load CAVT-MAE",
             category=CATEGORY,
             description=(
-                "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or a CLAP "
-                "or PE-AV folder from models/audio_encoders."
+                "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or ImageBind's file or a "
+                "CLAP, PE-AV or AudioToken folder from models/audio_encoders."
             ),
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=folders.encoder_names(),
-                    tooltip="A .safetensors or .pth file in models/cavt_mae, or the folder of a CLAP or PE-AV model "
-                    "in models/audio_encoders.",
+                    tooltip="A .safetensors or .pth file in models/cavt_mae, or in models/audio_encoders imagebind_huge.pth or "
+                    "a folder of CLAP, PE-AV or AudioToken.",
+                ),
+                io.Int.Input(
+                    "dropout_seed",
+                    default=NO_DROPOUT,
+                    min=NO_DROPOUT,
+                    max=2**63 - 1,
+                    optional=True,
+                    control_after_generate=False,
+                    tooltip="Only for AudioToken. -1: a sound always gives the same word. Any other number draws the "
+                    "dropout that AudioToken's own code leaves on, so that each number gives another word.",
                 ),
             ],
             outputs=[CAVTModel.Output("cavt_model", display_name="CAVT_MODEL", tooltip="The audio encoder.")],
         )
 
     @classmethod
-    def execute(cls, checkpoint) -> io.NodeOutput:
-        encoder = load_any(folders.encoder_path(checkpoint))
+    def execute(cls, checkpoint, dropout_seed=NO_DROPOUT) -> io.NodeOutput:
+        encoder = load_any(folders.encoder_path(checkpoint), dropout_seed)
         if getattr(encoder, "note", ""):
             tell(encoder.note)
         return io.NodeOutput(encoder)
@@ -202,9 +214,11 @@ class AAI_CAVTEncode(io.ComfyNode):
         waveform, sample_rate = as_waveform(audio)
         require_heard(waveform, sample_rate, long_clip)
         lufs = tuple(integrated(waveform, sample_rate).tolist())
-        vectors, norms = encoder.hear(waveform, sample_rate, short_clip=short_clip, long_clip=long_clip, level=level)
-        heard = AudioFeature(vectors, encoder.name, lufs, norms, encoder.centre, encoder.aligned_with)
-        return io.NodeOutput(heard)
+        policies = {"short_clip": short_clip, "long_clip": long_clip, "level": level}
+        vectors, norms = encoder.hear(waveform, sample_rate, **policies)
+        labels = encoder.label_shares(waveform, sample_rate, **policies) if isinstance(encoder, HasLabels) else ()
+        known = (encoder.centre, encoder.aligned_with, encoder, labels)
+        return io.NodeOutput(AudioFeature(vectors, encoder.name, lufs, norms, *known))
 
 
 NODES = [AAI_LoadAudio, AAI_AudioOverview, AAI_LoadCAVT, AAI_CAVTEncode]

@@ -9,6 +9,7 @@ from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TokenError
 from .host.adapt import embeddings
 from .host.adapt.bridge import bridge_of_token, require_aligned, word_from_sound
+from .host.adapt.row_word import is_row, require_same_kind, word_of_row
 from .host.base import folders
 from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 
@@ -97,6 +98,7 @@ class AAI_ApplyAdapter(io.ComfyNode):
     def execute(cls, audio_token, audio_feature, audio_gain, clip=None) -> io.NodeOutput:
         token = expect(audio_token, AudioToken, "audio_token", "Train or Load Audio Token")
         feature = one_sound(audio_feature)
+        require_same_kind(token, feature)
         vector, directions = feature.vectors[0], None
         if token.directions:
             require_aligned(feature.aligned_with, feature.encoder)
@@ -170,6 +172,9 @@ class AAI_WordFromSound(io.ComfyNode):
     def execute(cls, clip, audio_feature, audio_gain, vocabulary, bridge="ridge", nearest_words=0.0) -> io.NodeOutput:
         feature = one_sound(audio_feature)
         require_policy("bridge", bridge, ("ridge", "phi"))
+        if is_row(feature):
+            token, heard = word_of_row(clip, feature, audio_gain, nearest_words)
+            return io.NodeOutput(token, heard, ui={"text": [heard]})
         ear = (feature.centre, nearest_words, feature.aligned_with, feature.encoder)
         token, heard = word_from_sound(clip, feature.vectors[0], audio_gain, vocabulary, bridge, *ear)
         return io.NodeOutput(token, heard, ui={"text": [heard]})

@@ -69,10 +69,47 @@ def wave(seconds: int) -> Tensor:
     return torch.from_numpy(samples.astype(np.float32))[None, None]
 
 
-def published(path: Path, layout: str = "published", others: bool = True, seed: int = 0, **sizes: int) -> Path:
+def text_trunk(width: int, depth: int = 2) -> dict[str, Tensor]:
+    """The text trunk, as published, of `depth` blocks: OpenCLIP's text encoder under ImageBind's names."""
+    generator = torch.Generator().manual_seed(5)
+    stem, head = "modality_preprocessors.text.", "modality_heads.text.proj."
+
+    def normal(*shape: int, std: float) -> Tensor:
+        return torch.randn(*shape, generator=generator) * std
+
+    found = {f"{stem}token_embedding.weight": normal(49408, width, std=0.5)}
+    found[f"{stem}pos_embed"] = normal(1, 77, width, std=0.1)
+    found[f"{stem}mask"] = torch.full((77, 77), float("-inf")).triu_(1)
+    for number in range(depth):
+        block = f"modality_trunks.text.blocks.{number}."
+        for name, n_out, n_in in (
+            ("attn.out_proj.", width, width),
+            ("mlp.fc1.", 4 * width, width),
+            ("mlp.fc2.", width, 4 * width),
+        ):
+            found |= {
+                f"{block}{name}weight": normal(n_out, n_in, std=n_in**-0.5),
+                f"{block}{name}bias": normal(n_out, std=0.1),
+            }
+        found[f"{block}attn.in_proj_weight"] = normal(3 * width, width, std=width**-0.5)
+        found[f"{block}attn.in_proj_bias"] = normal(3 * width, std=0.1)
+        for norm in ("norm_1", "norm_2"):
+            found |= {
+                f"{block}{norm}.weight": 1 + normal(width, std=0.1),
+                f"{block}{norm}.bias": normal(width, std=0.1),
+            }
+    found |= {f"{head}0.weight": 1 + normal(width, std=0.1), f"{head}0.bias": normal(width, std=0.1)}
+    found[f"{head}1.weight"] = normal(width, width, std=width**-0.5)
+    return found | {"modality_postprocessors.text.1.log_logit_scale": torch.tensor(math.log(50.0))}
+
+
+def published(
+    path: Path, layout: str = "published", others: bool = True, texts: bool = False, seed: int = 0, **sizes: int
+) -> Path:
     """A file in a published layout: `published` (.pth, or .safetensors by its suffix) or `transformers`.
 
-    `others`: with some tensors of the other modalities, as a real one has them. Its scale is 20, as published.
+    `others`: with some tensors of the other modalities, as a real one has them; `texts`: with a text trunk as wide as the
+    embedding. Its scale is 20, as published.
     """
     generator = torch.Generator().manual_seed(seed)
     tensors = by_formula("b", **{**SIZES, **sizes})
@@ -89,8 +126,10 @@ def published(path: Path, layout: str = "published", others: bool = True, seed: 
             }
     elif others:
         rest = "modality_trunks.{}.blocks.0.attn.in_proj_weight"
-        tensors |= {rest.format(name): torch.ones(24, 8) for name in ("vision", "text", "depth", "thermal", "imu")}
+        tensors |= {rest.format(name): torch.ones(24, 8) for name in ("vision", "depth", "thermal", "imu")}
         tensors["modality_preprocessors.vision.cls_token"] = torch.ones(1, 1, 8)
+    if texts:
+        tensors |= text_trunk({**SIZES, **sizes}["dim"])
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

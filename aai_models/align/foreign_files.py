@@ -34,7 +34,24 @@ def explain_file(path: str | Path) -> CheckpointError | None:
             "The pack reads LAION's CLAP, as a folder of transformers",
             "Download laion/clap-htsat-unfused into models/audio_encoders",
         )
-    return None
+    return _of_audiotoken(path.name, names)
+
+
+def _of_audiotoken(name: str, names: bytes) -> CheckpointError | None:
+    """The same for AudioToken's files, whose place is another folder."""
+    if b"_lora.down" in names and b"to_q_lora" in names:
+        return CheckpointError(
+            f"{name} is a LoRA, such as AudioToken's",
+            "It changes the picture model and hears nothing",
+            "Put it into models/loras and use Load LoRA",
+        )
+    if b"grep_linear" not in names and b"fga.un_models" not in names:
+        return None
+    return CheckpointError(
+        f"{name} is {'BEATs' if b'grep_linear' in names else 'the embedder of AudioToken'}, no CAVT-MAE",
+        "AudioToken is read from a folder of models/audio_encoders that holds its BEATs and its embedder",
+        "Put both files there",
+    )
 
 
 def _same_model(name: str, names: bytes) -> str:

@@ -93,7 +93,8 @@ def read_trunk(path: str | Path) -> tuple[ImageBindConfig, dict[str, Tensor]]:
     path = Path(path)
     require_whole(path)
     layout = _layout(tensor_names(path))
-    found = {_own_name(name, layout): (name, tensor) for name, tensor in _audio_tensors(path, layout).items()}
+    tensors = read_matching(path, AUDIO[layout])
+    found = {_own_name(name, layout): (name, tensor) for name, tensor in tensors.items()}
     if not found:
         raise CheckpointError(
             f"{path.name} is an ImageBind without its audio trunk",
@@ -107,33 +108,28 @@ def read_trunk(path: str | Path) -> tuple[ImageBindConfig, dict[str, Tensor]]:
     return config, {name: tensor for name, (_, tensor) in found.items()}
 
 
-def _audio_tensors(path: Path, layout: int) -> dict[str, Tensor]:
-    """Copies of the audio tensors under the file's names; the rest of the file is mapped at most, not read."""
+def read_matching(path: Path, pattern: re.Pattern[str]) -> dict[str, Tensor]:
+    """Copies of the tensors whose names begin as `pattern` says, without `module.`; the rest is mapped at most, not read."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
-                names = [name for name in file.keys() if _is_audio(name, layout)]  # noqa: SIM118 (not a dict)
-                return {name: file.get_tensor(name).clone() for name in names}
+                names = {str(name).removeprefix("module."): name for name in file.keys()}  # noqa: SIM118 (not a dict)
+                return {plain: file.get_tensor(name).clone() for plain, name in names.items() if pattern.match(plain)}
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         state = state["state_dict"] if isinstance(state.get("state_dict"), dict) else state
-        return {
-            name: t.clone().contiguous()
-            for name, t in state.items()
-            if isinstance(t, Tensor) and _is_audio(name, layout)
+        plain = {
+            str(name).removeprefix("module."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)
         }
+        return {name: tensor.clone().contiguous() for name, tensor in plain.items() if pattern.match(name)}
     except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"{path.name} cannot be read as ImageBind ({type(error).__name__})", "It must hold named tensors", DO
         ) from None
 
 
-def _is_audio(name: str, layout: int) -> bool:
-    return bool(AUDIO[layout].match(name.removeprefix("module.")))
-
-
 def _own_name(name: str, layout: int) -> str:
     """A file's name of an audio tensor -> the pack's; an unknown one stays as it is."""
-    name = EARLY.sub(r"\1s", name.removeprefix("module."))
+    name = EARLY.sub(r"\1s", name)
     for row in NAMES:
         if not name.startswith(row[layout]):
             continue

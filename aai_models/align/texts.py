@@ -133,6 +133,11 @@ class OwnTexts:
         learnt = float(self._model.text_audio_logit_scale.detach().float())
         return learnt if learnt > 1 else 20.0  # a twin of the published code does not say whether it is a logarithm
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The tokenizer's tokens with their numbers."""
+        return dict(self._tokenizer.get_vocab())
+
     @torch.inference_mode()
     def encode(self, texts: list[str]) -> Tensor:
         features = [self._features(texts[first : first + 64]) for first in range(0, len(texts), 64)]

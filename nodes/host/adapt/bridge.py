@@ -15,7 +15,7 @@ from torch import Tensor
 from ....aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit, nearest_words, towards_words
 from ....aai_models.adapt.phi import fit_phi
 from ....aai_models.adapt.token import AudioToken
-from ....aai_models.align.alignment import CLIP_L
+from ....aai_models.align.alignment import CLIP_L, CLIP_L_ROWS
 from ....aai_models.errors import TokenError
 from ..base.digest import patched_digest
 from ..base.prompt_words import require_encoders, sub_tokenizers
@@ -55,6 +55,12 @@ def unaligned(encoder: str) -> str:
 
 def require_aligned(aligned_with: str, encoder: str = "") -> None:
     """Raise `TokenError` unless an encoder's sounds lie among CLIP-L's text features: any others arrive as nonsense."""
+    if aligned_with == CLIP_L_ROWS:
+        raise TokenError(
+            f"The sounds of {encoder or 'this encoder'} are words of CLIP-L already",
+            "A bridge carries what lies among CLIP-L's text features",
+            "Set `bridge` to none or auto, or connect the sound to Word from Sound",
+        )
     if aligned_with != CLIP_L:
         raise TokenError(
             unaligned(encoder),

@@ -18,6 +18,7 @@ from ..base.types import AudioFeature
 from ..base.vocabulary import word_rows, word_statistics
 from .bridge import bridge_of, can_bridge, origin, require_bridge, unaligned
 from .references import Groups, pictures_digest
+from .row_word import is_row, origin_of_row, training_notes
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def plan(
     for index, sound in enumerate(sounds.vectors):
         directions = bridge.carry(sound, sounds.centre) if bridge else None
         token = initial_token(sound, words, config, directions, rows, sounds.norm(index))
-        starts.append(replace(token, metadata=origin(bridge, 0)) if bridge else token)
+        made = origin(bridge, 0) if bridge else origin_of_row(sounds.aligned_with)
+        starts.append(replace(token, metadata=made) if made else token)
     sampling = model.get_model_object("model_sampling")
     sigmas = sampling.sigmas.detach().float().cpu()
     inputs = run_inputs(config, tuple(starts), pictures_digest(vae, groups, masks), sigmas)
@@ -56,7 +58,8 @@ def plan(
         inputs["clip_vision"] = weights_digest(vision.model)
     if config.start == "best_word":
         inputs["words"] = ", ".join(candidates(config))
-    return Plan(tuple(starts), words, bridge, sigmas, inputs, _notes(bridge, sounds, config))
+    notes = training_notes(sounds, words, config) if is_row(sounds) else _notes(bridge, sounds, config)
+    return Plan(tuple(starts), words, bridge, sigmas, inputs, notes)
 
 
 def _bridge(clip, sounds: AudioFeature, config: AdaptConfig) -> Bridge | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import comfy.model_management as mm
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....aai_models.align.alignment import read_alignment
+from ....aai_models.align.audiotoken.files import audiotoken_folder
 from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors
 from ....aai_models.align.centre import read_centre
 from ....aai_models.align.encoders import TransformersEncoder
@@ -24,7 +26,9 @@ from ....aai_models.align.self_test import self_test
 from ....aai_models.align.texts import OwnTexts, own_texts
 from ....aai_models.audio.fbank import encoder_input, mean_of_windows
 from ....aai_models.errors import CheckpointError
+from ..base.digest import identify
 from ..base.model_files import read_tensors
+from .audiotoken import NO_DROPOUT, HostedAudioToken, load_audiotoken
 from .hosted import Streamed, finite, storage_type
 from .imagebind import HostedImageBind, load_imagebind
 
@@ -107,6 +111,7 @@ class HostedTransformers:
 
     def __init__(self, encoder: TransformersEncoder, path: str):
         self.encoder, self.name, self.dim, self.path = encoder, encoder.name, encoder.dim, path
+        self._texts: HostedTexts | None = None
         self.patcher = comfy.model_patcher.ModelPatcher(
             _Holder(encoder.model),
             load_device=mm.text_encoder_device(),
@@ -125,7 +130,13 @@ class HostedTransformers:
     def texts(self) -> HostedTexts:
         """Its own text side. Raises `CheckpointError` where its folder has no tokenizer."""
         self._load()
-        return HostedTexts(own_texts(self.encoder, Path(self.path)), self._load)
+        return HostedTexts(own_texts(self.encoder, Path(self.path)), self._load, self.patcher)
+
+    def aligned_text(self, clip: object = None) -> HostedTexts:
+        """`texts`, read once. They belong to the encoder: the connected CLIP does not matter."""
+        if self._texts is None:
+            self._texts = self.texts()
+        return self._texts
 
     def _load(self) -> None:
         mm.throw_exception_if_processing_interrupted()
@@ -150,9 +161,14 @@ class HostedTransformers:
 class HostedTexts:
     """The text side of a `HostedTransformers`: the same weights, loaded by the host when texts are encoded."""
 
-    def __init__(self, texts: OwnTexts, load: Callable[[], None]):
-        self._texts, self._load_model = texts, load
+    def __init__(self, texts: OwnTexts, load: Callable[[], None], patcher):
+        self._texts, self._load_model, self._patcher = texts, load, patcher
         self.dim, self.name, self.prompt, self.scale = texts.dim, texts.name, texts.prompt, texts.scale
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the weights and the vocabulary, the same wherever the weights lie."""
+        return identify(self._patcher, sorted(self._texts.vocabulary.items())).digest[:16]
 
     def encode(self, texts: list[str]) -> Tensor:
         """N texts -> unit vectors (N, D), float32, CPU. Shows progress, can be cancelled between batches."""
@@ -164,14 +180,19 @@ class HostedTexts:
         return finite(torch.cat(features))
 
 
-HOSTED = (HostedCAVT, HostedTransformers, HostedImageBind)  # what the wire CAVT_MODEL carries
+HOSTED = (HostedCAVT, HostedTransformers, HostedAudioToken, HostedImageBind)  # what the wire CAVT_MODEL carries
 
 
-def load_any(path: str) -> HostedCAVT | HostedTransformers | HostedImageBind:
-    """Load a CAVT-MAE file, an ImageBind file or folder, or a folder with an encoder of `transformers`.
+def load_any(
+    path: str, dropout_seed: int = NO_DROPOUT
+) -> HostedCAVT | HostedTransformers | HostedAudioToken | HostedImageBind:
+    """Load a CAVT-MAE file, an ImageBind file or folder, AudioToken's folder, or one with an encoder of `transformers`.
 
-    Raises `CheckpointError`.
+    `dropout_seed` is AudioToken's. Raises `CheckpointError`.
     """
+    audiotoken = audiotoken_folder(Path(path))
+    if audiotoken is not None:
+        return load_audiotoken(audiotoken, Path(path).stem, dropout_seed)
     imagebind = find_weights(path)
     if imagebind is not None:
         return load_imagebind(str(imagebind), os.path.basename(path))

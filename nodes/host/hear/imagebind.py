@@ -14,9 +14,11 @@ from ....aai_models.align.alignment import CLIP_H
 from ....aai_models.align.imagebind import TOKENS, ImageBindAudio
 from ....aai_models.align.imagebind_audio import mel_pictures
 from ....aai_models.align.imagebind_files import read_trunk
+from ....aai_models.align.imagebind_text import has_text
 from ....aai_models.align.self_test import require_two
 from ....aai_models.audio.fbank import SAMPLE_RATE
 from .hosted import Streamed, finite, storage_type
+from .imagebind_texts import ClipHTexts, TrunkTexts, texts_of_clip
 
 BATCH = 8  # pictures in one pass; between passes a run can be cancelled
 DISTINCT = 1e-4  # least distance of two features, unless the weights are empty
@@ -32,7 +34,22 @@ class HostedImageBind:
     def __init__(self, model: ImageBindAudio, name: str, path: str, patcher_class):
         device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
         self.model, self.name, self.path, self.dim = model, name, path, model.config.dim
+        self._texts: TrunkTexts | None = None
         self.patcher = patcher_class(model, load_device=device, offload_device=offload)
+
+    @property
+    def note(self) -> str:
+        """What a person should know before using it."""
+        return f"{self.name} is under the licence CC BY-NC-SA 4.0: not for commercial use."
+
+    def aligned_text(self, clip: object = None) -> TrunkTexts | ClipHTexts | None:
+        """Texts in the space of its sounds: by the text trunk of its file, else by the connected CLIP if that is SD2.x's.
+
+        None where there is neither. Raises `CheckpointError` for an SD2 text encoder that is not whole.
+        """
+        if self._texts is None and has_text(self.path):
+            self._texts = TrunkTexts(self.path, self.name, self.dim)
+        return self._texts or (texts_of_clip(clip, self.dim) if clip is not None else None)
 
     def get_ram_usage(self) -> int:
         """Bytes of the weights, for the host's cache."""

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ....aai_models.adapt.token import AudioToken
+from ....aai_models.align.alignment import CLIP_L_ROWS
 from ....aai_models.audio.decode import decode_part
 from ....aai_models.audio.heard import require_heard
 from ....aai_models.audio.waveform import as_waveform
 from ....aai_models.errors import EditError, LibraryError
 from ....aai_models.inject.batch import natural_key
 from ..adapt.bridge import require_aligned, word_from_sound
+from ..adapt.row_word import is_row, require_reader, word_of_row
 from ..base import folders
 from ..base.digest import identify
 from ..base.messages import tell
+from ..base.types import AudioFeature
 
 SECONDS = 10.24  # of a recording that are used
 
@@ -26,7 +29,7 @@ class SoundFile:
     """A recording that becomes a word without training."""
 
     path: Path
-    encoder: object  # HostedCAVT or HostedTransformers
+    encoder: object  # of `hear.encoders.HOSTED`
     clip: object
     vocabulary: int = 0
     heard_by: str = ""  # a hash of the encoder
@@ -41,9 +44,11 @@ class SoundFile:
         require_heard(sound, sample_rate, name=self.path.name)
         if part.damaged or part.missing:
             tell(f"{self.path.name}: {part.notes()[0]}")
-        feature = self.encoder.encode(sound, sample_rate, short_clip="tile", long_clip="first")[0]
+        vectors, norms = self.encoder.hear(sound, sample_rate, short_clip="tile", long_clip="first")
         ear = {"centre": self.encoder.centre, "aligned_with": self.encoder.aligned_with, "encoder": self.encoder.name}
-        return word_from_sound(self.clip, feature, 1.0, self.vocabulary, **ear)[0]
+        if is_row(heard := AudioFeature(vectors, norms=norms, **ear)):
+            return word_of_row(self.clip, heard, 1.0)[0]
+        return word_from_sound(self.clip, vectors[0], 1.0, self.vocabulary, **ear)[0]
 
     def identity(self) -> str:
         """Changes with the file and the encoder; encodes nothing."""
@@ -62,7 +67,10 @@ def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, So
             "The audio encoder turns sounds into words",
             "Connect Load CAVT-MAE to `cavt`",
         )
-    require_aligned(encoder.aligned_with, encoder.name)
+    if encoder.aligned_with == CLIP_L_ROWS:
+        require_reader(clip, encoder.name)
+    else:
+        require_aligned(encoder.aligned_with, encoder.name)
     found = _recordings(path)
     if not found:
         raise EditError(
