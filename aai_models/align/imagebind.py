@@ -10,21 +10,24 @@ published ones. The published weights are under CC BY-NC-SA 4.0: not for commerc
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..audio.fbank import MEL_BINS
+from ..audio.fbank import MEL_BINS, SAMPLE_RATE
 from .cavt_mae import MLP, TORCH_OPERATIONS
 from .imagebind_audio import FRAMES, mel_pictures
+from .self_test import require_two
 
 KERNEL, STRIDE = 16, 10  # of the patches, in mel channels and frames
 ROWS, COLUMNS = (MEL_BINS - KERNEL) // STRIDE + 1, (FRAMES - KERNEL) // STRIDE + 1  # 12 x 19 patches
 TOKENS = 1 + ROWS * COLUMNS
 HEAD_DIM = 64
 STEM_EPS, EPS = 1e-5, 1e-6  # of the norm after the patches, and of all others
+DISTINCT = 1e-4  # least distance of two features, unless the weights are empty
 LOG_SCALE, MOST_SCALE = math.log(20.0), 100.0
 
 
@@ -150,6 +153,14 @@ class ImageBindEncoder:
         weight = self.model.cls_token
         raw = self.model(pictures.flatten(0, 1).to(weight.device, weight.dtype)).unflatten(0, pictures.shape[:2])
         return F.normalize(self.model.embed(raw), dim=-1).cpu()
+
+
+def require_hearing(encode: Callable[[Tensor, int], Tensor]) -> None:
+    """Raise `CheckpointError` if `encode`, which is as `AudioEncoder.encode`, hears no difference between two unlike noises."""
+    generator = torch.Generator().manual_seed(0)
+    noises = torch.randn(2, 1, 2 * SAMPLE_RATE, generator=generator).clamp(-3, 3) / 3
+    noises[1] = 0.3 * noises[1].diff(dim=-1, prepend=noises[1][..., :1])  # brighter
+    require_two(encode(noises, SAMPLE_RATE), "hears", "sounds", apart=DISTINCT)
 
 
 def _fixed(tensor: Tensor) -> nn.Parameter:

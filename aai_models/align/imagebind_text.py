@@ -18,7 +18,7 @@ from .imagebind import MOST_SCALE
 from .imagebind_files import DO, read_matching
 
 MARK = b"modality_trunks.text.blocks.0.attn.in_proj_weight"
-SCALE = "modality_postprocessors.text.1.log_logit_scale"
+SCALE = re.compile(r"modality_postprocessors\.text\.1\.log_logit_scale$")
 TEXT = re.compile(r"modality_(preprocessors|trunks|heads)\.text\.")
 MASK = "modality_preprocessors.text.mask"  # causal; text models make their own
 POSITIONS = "modality_preprocessors.text.pos_embed"
@@ -51,8 +51,8 @@ def has_text(path: str | Path) -> bool:
 
 def text_scale(path: str | Path) -> float:
     """What the file multiplies its texts by, at most 100."""
-    found = read_matching(Path(path), re.compile(re.escape(SCALE)))
-    return min(math.exp(float(found[SCALE].float())), MOST_SCALE) if SCALE in found else OPENCLIP_SCALE
+    found = [float(tensor.float()) for tensor in read_matching(Path(path), SCALE).values()]
+    return min(math.exp(found[0]), MOST_SCALE) if found else OPENCLIP_SCALE
 
 
 def read_text(path: str | Path) -> TextTrunk:

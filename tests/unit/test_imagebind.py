@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 import torch
-from aai_pack.aai_models.align import imagebind_files
+from aai_pack.aai_models.align import imagebind_files, imagebind_text
+from aai_pack.aai_models.align.__main__ import main
 from aai_pack.aai_models.align.encoders import AudioEncoder
 from aai_pack.aai_models.align.imagebind import ImageBindAudio, ImageBindConfig, ImageBindEncoder
 from aai_pack.aai_models.align.imagebind_audio import MEAN, STD, clip_table, mel_pictures
@@ -198,6 +199,24 @@ class TestFiles:
         path.write_bytes(path.read_bytes()[:-5000])
         assert imagebind_files.find_weights(path) == path
         assert "damaged or was cut short" in refusal(path)
+
+
+class TestConvert:
+    @pytest.mark.parametrize("audio_only", [False, True])
+    def test_a_small_file(self, tmp_path, audio_only, capsys):
+        path = imagebind_twins.published(tmp_path / "imagebind_huge.pth", texts=True, dim=64)
+        small = tmp_path / "small.safetensors"
+        assert main(["convert", str(path), str(small), *(["--audio-only"] if audio_only else [])]) in (0, None)
+        assert "imagebind-audio" in capsys.readouterr().out and small.stat().st_size < path.stat().st_size / 1.9
+        assert imagebind_files.find_weights(small) == small
+        config, tensors = imagebind_files.read_trunk(small)
+        whole, expected = imagebind_files.read_trunk(path)
+        assert config == whole and all(torch.equal(tensors[name], expected[name].half()) for name in expected)
+        assert imagebind_text.has_text(small) is not audio_only
+        if not audio_only:
+            assert imagebind_text.text_scale(small) == imagebind_text.text_scale(path)
+            texts, known = (imagebind_text.read_text(file) for file in (small, path))
+            assert texts.config == known.config and texts.tensors.keys() == known.tensors.keys()
 
 
 class TestOtherFiles:

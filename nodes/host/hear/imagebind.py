@@ -11,17 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....aai_models.align.alignment import CLIP_H
-from ....aai_models.align.imagebind import TOKENS, ImageBindAudio
+from ....aai_models.align.imagebind import TOKENS, ImageBindAudio, require_hearing
 from ....aai_models.align.imagebind_audio import mel_pictures
 from ....aai_models.align.imagebind_files import read_trunk
 from ....aai_models.align.imagebind_text import has_text
-from ....aai_models.align.self_test import require_two
-from ....aai_models.audio.fbank import SAMPLE_RATE
 from .hosted import Streamed, finite, storage_type
 from .imagebind_texts import ClipHTexts, TrunkTexts, texts_of_clip
 
 BATCH = 8  # pictures in one pass; between passes a run can be cancelled
-DISTINCT = 1e-4  # least distance of two features, unless the weights are empty
 
 
 class HostedImageBind:
@@ -84,10 +81,7 @@ class HostedImageBind:
 def load_imagebind(path: str, name: str) -> HostedImageBind:
     """Read the audio trunk of an ImageBind file and hand it to the host. Raises `CheckpointError`."""
     hosted = _hosted(path, name, Streamed)
-    generator = torch.Generator().manual_seed(0)
-    noises = torch.randn(2, 1, 2 * SAMPLE_RATE, generator=generator).clamp(-3, 3) / 3
-    noises[1] = 0.3 * noises[1].diff(dim=-1, prepend=noises[1][..., :1])  # brighter
-    require_two(hosted.encode(noises, SAMPLE_RATE), "hears", "sounds", apart=DISTINCT)
+    require_hearing(hosted.encode)
     return hosted
 
 

@@ -35,14 +35,15 @@ PLAIN = SimpleNamespace(Linear=nn.Linear, LayerNorm=nn.LayerNorm, Embedding=nn.E
 
 
 class _TextsOfViTH:
-    """What both have in common. `_load` gives the host's text model, in its place."""
+    """What both have in common."""
 
     prompt = "photo"  # sounds were trained towards pictures, and it is pictures that these texts describe
     name: str
     dim: int
     scale: float
 
-    def _load(self) -> nn.Module:
+    def _load(self) -> tuple[nn.Module, torch.device]:
+        """The host's text model, in its place, and where that is."""
         raise NotImplementedError
 
     def _ids(self, text: str) -> list[int]:
@@ -54,7 +55,7 @@ class _TextsOfViTH:
         bar, found = comfy.utils.ProgressBar(len(texts)), []
         for first in range(0, len(texts), BATCH):
             mm.throw_exception_if_processing_interrupted()
-            model, device = self._load(), mm.text_encoder_device()
+            model, device = self._load()
             part = [self._ids(text)[:LONGEST] for text in texts[first : first + BATCH]]
             # Attention is causal, so that as many places as the longest text needs are enough.
             length = max(map(len, part)) + 2
@@ -78,13 +79,13 @@ class TrunkTexts(_TextsOfViTH):
         """A hash of the file."""
         return file_fingerprint(self._path)[:16]
 
-    def _load(self) -> nn.Module:
+    def _load(self) -> tuple[nn.Module, torch.device]:
         if self._patcher is None:
             model = _build(read_text(self._path), self._path, self.dim)
             device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
             self._patcher = Streamed(model, load_device=device, offload_device=offload)
         mm.load_models_gpu([self._patcher])
-        return self._patcher.model
+        return self._patcher.model, self._patcher.load_device
 
     def _ids(self, text: str) -> list[int]:
         if self._tokenizer is None:
@@ -107,9 +108,9 @@ class ClipHTexts(_TextsOfViTH):
         """A hash of the CLIP's weights and patches."""
         return patched_digest(self._clip.patcher)
 
-    def _load(self) -> nn.Module:
+    def _load(self) -> tuple[nn.Module, torch.device]:
         self._clip.load_model()
-        return self._clip.cond_stage_model.clip_h.transformer
+        return self._clip.cond_stage_model.clip_h.transformer, self._clip.patcher.load_device
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.tokenizer(text)["input_ids"][1:-1]
@@ -127,7 +128,7 @@ def texts_of_clip(clip, dim: int) -> ClipHTexts | None:
     layer = max(int(name.split(".")[3]) for name in state if name.startswith("text_model.encoder.layers."))
     for name in ("text_projection.weight", f"text_model.encoder.layers.{layer}.layer_norm2.weight"):
         tensor = state.get(name)
-        if tensor is None or not bool(tensor.isfinite().all()) or not bool(tensor.any()):
+        if tensor is None or not bool(tensor.float().isfinite().all()) or not bool(tensor.float().any()):
             raise CheckpointError(
                 f"The connected CLIP has no {name}",
                 "The text encoder of SD2.x is needed with all 24 layers and its projection, as in a whole checkpoint",
