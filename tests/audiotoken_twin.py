@@ -72,8 +72,8 @@ def write_from_gpu(path: Path, content: dict) -> None:
             written.writestr(name, data)
 
 
-def lora(rank: int = 4) -> dict[str, torch.Tensor]:
+def lora(rank: int = 4, width: int = 320) -> dict[str, torch.Tensor]:
     """A few of the keys of `lora_layers_learned_embeds.bin`."""
     block = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor"
-    parts = {f"{block}.to_{p}_lora.down.weight": torch.zeros(rank, 320) for p in ("q", "k", "v", "out")}
+    parts = {f"{block}.to_{p}_lora.down.weight": torch.zeros(rank, width) for p in ("q", "k", "v", "out")}
     return parts | {name.replace("down.weight", "up.weight"): t.T.contiguous() for name, t in parts.items()}

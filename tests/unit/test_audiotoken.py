@@ -49,14 +49,13 @@ def published_sound() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """Networks of the published size with the formula's weights, read from files in the published layout."""
-    folder = tmp_path_factory.mktemp("published")
+def published():
+    """A network of the published size with the formula's weights, in the layout of the published files."""
     tables = {"beats": files.published_shapes(BEATsConfig()), "embedder": files.embedder_shapes(BEATsConfig())}
     known = {part: {n: formula(n, shape, "a") for n, shape in table.items()} for part, table in tables.items()}
-    torch.save({"cfg": twin.CFG, "model": known["beats"], "label_dict": {}}, folder / files.BEATS)
-    torch.save(known["embedder"], folder / files.EMBEDDER)
-    net = files.read_files(folder).build()
+    config, tensors, *_ = files.beats_of(files.BEATS, {"cfg": twin.CFG, "model": known["beats"]})
+    own = files.embedder_of(files.EMBEDDER, known["embedder"], config)
+    net = files.AudioTokenFiles(config, files.joined(tensors, own), ()).build()
     louder = {n: formula(n.split(".", 1)[1], tuple(t.shape), "b") for n, t in net.state_dict().items() if _is_loud(n)}
 
     def of(variant: str) -> AudioTokenNet:

@@ -72,8 +72,9 @@ class Attention(nn.Module):
     def __init__(self, config: BEATsConfig, operations, **factory):
         super().__init__()
         self.heads = config.heads
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            setattr(self, name, operations.Linear(config.dim, config.dim, **factory))
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
+            operations.Linear(config.dim, config.dim, **factory) for _ in range(4)
+        )
         self.grep_linear = operations.Linear(config.dim // config.heads, GATES, **factory)
         self.grep_a = nn.Parameter(torch.ones(1, config.heads, 1, 1, **factory), requires_grad=False)
 
@@ -81,8 +82,8 @@ class Attention(nn.Module):
         """x (B, T, D); bias (heads, T, T) -> (B, T, D)."""
         batch, tokens, dim = x.shape
         q, k, v = (
-            getattr(self, name)(x).view(batch, tokens, self.heads, -1).transpose(1, 2)
-            for name in ("q_proj", "k_proj", "v_proj")
+            project(x).view(batch, tokens, self.heads, -1).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
         )  # each (B, heads, T, D / heads)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.gate(q) * bias)
         return self.out_proj(x.transpose(1, 2).reshape(batch, tokens, dim))

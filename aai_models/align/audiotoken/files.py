@@ -70,9 +70,8 @@ def audiotoken_folder(path: Path) -> Path | None:
 def read_files(folder: Path) -> AudioTokenFiles:
     """Read both files; nothing in them is run. Raises `CheckpointError` for what is missing or is not as published."""
     beats, embedder = _find(folder)
-    config, tensors, labels, notes = read_beats(beats)
-    own = read_embedder(embedder, config)
-    joined = {f"beats.{name}": t for name, t in tensors.items()} | {f"embedder.{name}": t for name, t in own.items()}
+    config, tensors, labels, notes = beats_of(beats.name, _load(beats))
+    own = embedder_of(embedder.name, _load(embedder), config)
     classes = class_names(labels, config.classes)
     if beats.name != BEATS:
         notes = (*notes, f"AudioToken was trained with {BEATS}; whether {beats.name} is the same file is not known.")
@@ -81,7 +80,13 @@ def read_files(folder: Path) -> AudioTokenFiles:
             *notes,
             f"{beats.name} does not name its classes (label_dict), so what was heard is not told in words.",
         )
-    return AudioTokenFiles(config, joined, classes, notes)
+    return AudioTokenFiles(config, joined(tensors, own), classes, notes)
+
+
+def joined(beats: dict[str, Tensor], embedder: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of both as those of an `AudioTokenNet`."""
+    parts = {"beats": beats, "embedder": embedder}
+    return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
 def _is_beats_name(path: Path) -> bool:
@@ -112,33 +117,36 @@ def _find(folder: Path) -> tuple[Path, Path]:
     return (exact or found)[0], embedder
 
 
-def read_beats(path: Path) -> tuple[BEATsConfig, dict[str, Tensor], object, tuple[str, ...]]:
-    """(sizes, tensors of `BEATs`, the file's label_dict, notes). Raises `CheckpointError` for any other file."""
-    content = _load(path)
-    parts = [content.get(key) for key in ("cfg", "model")] if isinstance(content, dict) else []
-    if len(parts) != 2 or not all(isinstance(part, dict) for part in parts):
+def beats_of(name: str, content: object) -> tuple[BEATsConfig, dict[str, Tensor], object, tuple[str, ...]]:
+    """What a file of this name holds -> (sizes, tensors of `BEATs`, label_dict, notes).
+
+    Raises `CheckpointError` for any other file.
+    """
+    parts = content if isinstance(content, dict) else {}
+    cfg, model = parts.get("cfg"), parts.get("model")
+    if not isinstance(cfg, dict) or not isinstance(model, dict):
         raise CheckpointError(
-            f"{path.name} is no BEATs: it holds {_shown(content)}",
+            f"{name} is no BEATs: it holds {_shown(content)}",
             "A BEATs file holds cfg (its settings), model (its tensors) and label_dict (its classes)",
             AGAIN,
         )
-    cfg, tensors = parts
-    config = read_config(path.name, cfg)
-    _require_tensors(path.name, published_shapes(config), tensors)
+    tensors = dict(model)
+    config = read_config(name, cfg)
+    _require_tensors(name, published_shapes(config), tensors)
     tables = [tensors.pop(_bias_of(layer)) for layer in range(LAYERS)]
     gain, direction = tensors.pop(f"{POSITIONS}_g").float(), tensors.pop(f"{POSITIONS}_v").float()
     # Weight norm of one length for each tap of the kernel.
     tensors[POSITIONS] = gain * direction / direction.norm(dim=(0, 1), keepdim=True)
     tensors[f"encoder.{BIAS}"] = tables[-1]  # the published code reads all into one table, so that the last one stays
     differ = any(not torch.equal(table, tables[-1]) for table in tables)
-    note = f"The layers of {path.name} disagree about relative positions; as in the published code the last one counts."
-    return config, tensors, content.get("label_dict"), (note,) if differ else ()
+    note = f"The layers of {name} disagree about relative positions; as in the published code the last one counts."
+    return config, tensors, parts.get("label_dict"), (note,) if differ else ()
 
 
 def read_config(name: str, cfg: dict) -> BEATsConfig:
     """The sizes that a file's cfg gives; raises `CheckpointError` unless it computes as AudioToken's BEATs does."""
     for key, value in PUBLISHED.items():
-        if key not in cfg or cfg[key] != value:
+        if type(cfg.get(key)) is not type(value) or cfg[key] != value:
             found = f"says {key} = {cfg[key]!r}" if key in cfg else f"does not say {key}"
             raise CheckpointError(
                 f"The cfg of {name} {found}", f"AudioToken's BEATs has {key} = {value!r}", f"Choose {BEATS}"
@@ -173,24 +181,26 @@ def _bias_of(layer: int) -> str:
     return f"encoder.layers.{layer}.self_attn.{BIAS}"
 
 
-def read_embedder(path: Path, config: BEATsConfig) -> dict[str, Tensor]:
-    """The tensors of the embedder for a BEATs of these sizes. Raises `CheckpointError` for any other file."""
-    tensors = _load(path)
+def embedder_of(name: str, tensors: object, config: BEATsConfig) -> dict[str, Tensor]:
+    """What a file of this name holds, checked: the tensors of the embedder for a BEATs of these sizes.
+
+    Raises `CheckpointError` for any other file.
+    """
     last = tensors.get("fc2.weight") if isinstance(tensors, dict) else None
     if not isinstance(tensors, dict) or not isinstance(last, Tensor) or last.ndim != 2:
-        lora = isinstance(tensors, dict) and any("_lora." in str(name) for name in tensors)
+        lora = isinstance(tensors, dict) and any("_lora." in str(key) for key in tensors)
         raise CheckpointError(
-            f"{path.name} is no embedder of AudioToken: it holds {_shown(tensors)}",
+            f"{name} is no embedder of AudioToken: it holds {_shown(tensors)}",
             "That is its LoRA, which Load LoRA applies to the model" if lora else "An embedder has fc1, fc2 and fga",
             f"Download {EMBEDDER} again from where AudioToken is published",
         )
     if last.shape[0] != WIDTH:
         raise CheckpointError(
-            f"{path.name} makes words of {last.shape[0]} values",
+            f"{name} makes words of {last.shape[0]} values",
             f"The published AudioToken makes words of {WIDTH}, for SD1.x",
             "Use the published embedder",
         )
-    _require_tensors(path.name, embedder_shapes(config), tensors)
+    _require_tensors(name, embedder_shapes(config), tensors)
     return tensors
 
 

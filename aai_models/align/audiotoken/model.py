@@ -16,8 +16,34 @@ from .beats import TORCH_OPERATIONS, BEATs, BEATsConfig
 KEPT = 0.5  # share of values that the published code's dropout keeps
 
 
+class Unary(nn.Module):
+    """What each token says by itself."""
+
+    def __init__(self, width: int, per_token):
+        super().__init__()
+        self.embed, self.feature_reduce = per_token(width, width), per_token(width, 1)
+
+    def forward(self, h: Tensor, dropout: Tensor | None) -> Tensor:
+        """(B, width, T) -> (B, 1, T)."""
+        embedded = F.relu(self.embed(h))
+        return self.feature_reduce(embedded if dropout is None else embedded * dropout)
+
+
+class Likeness(nn.Module):
+    """How much each token is like all of them: the mean of cos(X_t, Y_j) over j."""
+
+    def __init__(self, width: int, per_token):
+        super().__init__()
+        self.embed_X, self.embed_Y = per_token(width, width), per_token(width, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, width, T) -> (B, 1, T)."""
+        x, y = (F.normalize(embed(h), dim=1) for embed in (self.embed_X, self.embed_Y))
+        return (x * y.mean(dim=2, keepdim=True)).sum(dim=1, keepdim=True)
+
+
 class FactorGraphAttention(nn.Module):
-    """How much each token counts: by itself (unary potential), and by its likeness to all (self potential)."""
+    """How much each token counts, by both potentials together."""
 
     def __init__(self, width: int, operations, **factory):
         super().__init__()
@@ -25,21 +51,13 @@ class FactorGraphAttention(nn.Module):
         def per_token(n_in: int, n_out: int, bias: bool = True):
             return operations.Conv1d(n_in, n_out, 1, bias=bias, **factory)
 
-        unary = nn.ModuleDict({"embed": per_token(width, width), "feature_reduce": per_token(width, 1)})
-        pair = nn.ModuleDict({"embed_X": per_token(width, width), "embed_Y": per_token(width, width)})
-        self.un_models = nn.ModuleList([unary])
-        self.pp_models = nn.ModuleList([pair])
+        self.un_models = nn.ModuleList([Unary(width, per_token)])
+        self.pp_models = nn.ModuleList([Likeness(width, per_token)])
         self.reduce_potentials = nn.ModuleList([per_token(2, 1, bias=False)])
 
     def forward(self, h: Tensor, dropout: Tensor | None = None) -> Tensor:
         """Tokens (B, width, T) -> weights (B, T) that sum to 1. `dropout`: `dropout_mask`."""
-        unary, pair = self.un_models[0], self.pp_models[0]
-        embedded = F.relu(unary["embed"](h))
-        if dropout is not None:
-            embedded = embedded * dropout
-        x, y = (F.normalize(pair[name](h), dim=1) for name in ("embed_X", "embed_Y"))
-        likeness = (x * y.mean(dim=2, keepdim=True)).sum(dim=1, keepdim=True)  # the mean of x_t . y_j over j
-        potentials = torch.cat([unary["feature_reduce"](embedded), likeness], dim=1)  # (B, 2, T)
+        potentials = torch.cat([self.un_models[0](h, dropout), self.pp_models[0](h)], dim=1)  # (B, 2, T)
         return self.reduce_potentials[0](potentials).squeeze(1).softmax(dim=-1)
 
 
