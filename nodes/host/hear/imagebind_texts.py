@@ -5,6 +5,7 @@ Both are OpenCLIP ViT-H/14's text encoder, in the host's own class.
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from types import SimpleNamespace
 
@@ -81,7 +82,7 @@ class TrunkTexts(_TextsOfViTH):
 
     def _load(self) -> tuple[nn.Module, torch.device]:
         if self._patcher is None:
-            model = _build(read_text(self._path), self._path, self.dim)
+            model = _build(read_text(self._path), os.path.basename(self._path), self.dim)
             device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
             self._patcher = Streamed(model, load_device=device, offload_device=offload)
         mm.load_models_gpu([self._patcher])
@@ -137,14 +138,14 @@ def texts_of_clip(clip, dim: int) -> ClipHTexts | None:
     return ClipHTexts(clip)
 
 
-def _build(trunk: TextTrunk, path: str, dim: int) -> nn.Module:
+def _build(trunk: TextTrunk, name: str, dim: int) -> nn.Module:
     """The host's text model with the trunk's weights. Raises `CheckpointError` unless all fit."""
     expected = shapes_of(lambda: comfy.clip_model.CLIPTextModel(trunk.config, torch.float32, "meta", PLAIN))
     wrong = first_difference(expected, trunk.tensors)
     if wrong is not None or expected["text_projection.weight"][0] != dim:
         found = trunk.tensors.get(wrong or "text_projection.weight")
         raise CheckpointError(
-            f"The text trunk of {path} does not fit: {wrong or 'text_projection.weight'} is "
+            f"The text trunk of {name} does not fit: {wrong or 'text_projection.weight'} is "
             f"{'missing' if found is None else tuple(found.shape)}",
             "It must be OpenCLIP ViT-H's text encoder, as wide as the sounds",
             DO,
