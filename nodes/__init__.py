@@ -9,9 +9,9 @@ class AlignAdaptInject(ComfyExtension):
     """The pack's extension; ComfyUI asks it for the nodes once, at start."""
 
     async def get_node_list(self):
-        from . import adapt, align, batch, inject, pocket, prompts, retrieve, view
+        from . import adapt, align, batch, image_embedding, inject, pocket, prompts, retrieve, view
         from .host.base import folders
 
         folders.register()
-        modules = (align, retrieve, adapt, inject, prompts, batch, view, pocket)
+        modules = (align, retrieve, adapt, inject, prompts, batch, view, pocket, image_embedding)
         return [node for module in modules for node in module.NODES]

@@ -125,15 +125,15 @@ class AAI_LoadCAVT(io.ComfyNode):
             display_name="Load Audio Encoder",
             category=CATEGORY,
             description=(
-                "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or a CLAP, "
-                "PE-AV or AudioToken folder from models/audio_encoders."
+                "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or ImageBind's file or a "
+                "CLAP, PE-AV or AudioToken folder from models/audio_encoders."
             ),
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
                     options=folders.encoder_names(),
-                    tooltip="A .safetensors or .pth file in models/cavt_mae, or the folder of a CLAP, PE-AV or AudioToken "
-                    "in models/audio_encoders.",
+                    tooltip="A .safetensors or .pth file in models/cavt_mae, or in models/audio_encoders imagebind_huge.pth or "
+                    "a folder of CLAP, PE-AV or AudioToken.",
                 ),
                 io.Int.Input(
                     "dropout_seed",

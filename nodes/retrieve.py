@@ -20,7 +20,8 @@ class AAI_RetrieveImages(io.ComfyNode):
             description="Finds the pictures in a folder that fit a sound best. Each picture is encoded once and remembered.",
             inputs=[
                 CAVTModel.Input(
-                    "cavt", tooltip="The audio encoder that heard the sound. It must have an image tower too."
+                    "cavt",
+                    tooltip="The audio encoder that heard the sound. It must have an image tower too, or be ImageBind.",
                 ),
                 AudioFeatureType.Input("audio_feature", tooltip="The sound, from Encode Sound."),
                 io.String.Input(
@@ -52,6 +53,12 @@ class AAI_RetrieveImages(io.ComfyNode):
                     optional=True,
                     tooltip="Your own pictures come first; the folder adds more until there are k.",
                 ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="Only for ImageBind: CLIP-ViT-H-14 from Load CLIP Vision, which sees what ImageBind hears. "
+                    "Other encoders see by themselves.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -75,12 +82,14 @@ class AAI_RetrieveImages(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, cavt, audio_feature, folder, k, minimum_similarity, one_per_source, own_pictures=None
+        cls, cavt, audio_feature, folder, k, minimum_similarity, one_per_source, own_pictures=None, clip_vision=None
     ) -> io.NodeOutput:
         encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder")
         feature = expect(audio_feature, AudioFeature, "audio_feature", "Encode Sound")
         own = [] if own_pictures is None else list(own_pictures)
-        found = pictures.find_for_sound(encoder, feature, folder, k, minimum_similarity, one_per_source, own)
+        found = pictures.find_for_sound(
+            encoder, feature, folder, k, minimum_similarity, one_per_source, own, clip_vision
+        )
         return io.NodeOutput(found.images, found.sheet, found.scores)
 
 

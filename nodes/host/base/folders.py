@@ -10,11 +10,13 @@ from pathlib import Path
 import folder_paths
 
 from ....aai_models.align.audiotoken.files import audiotoken_folder
+from ....aai_models.align.imagebind_files import find_weights
 from ....aai_models.align.library import INDEX_NAME, find_pictures
 from ....aai_models.audio.decode import SUFFIXES
 from ....aai_models.errors import CheckpointError, LibraryError, TokenError
 
 CAVT_FOLDER, ENCODERS_FOLDER = "cavt_mae", "audio_encoders"
+WEIGHTS = (".pth", ".safetensors", ".pt")  # suffixes of files among which ImageBind is looked for
 # Which the host counts among sounds, though they hold none: notes, and lists of other files.
 NO_SOUND = (".mid", ".midi", ".kar", ".rmi", ".m3u", ".m3u8", ".pls", ".swf")
 HASH_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file the ends, the size and the time tell changes
@@ -33,7 +35,7 @@ def register() -> None:
 
 def encoder_names() -> list[str]:
     """Files of models/cavt_mae, then what models/audio_encoders holds as `audio_encoders/NAME`: folders with a config.json,
-    and AudioToken, in a folder of its own or loose."""
+    ImageBind's file, and AudioToken, in a folder of its own or loose."""
     found = [
         f"{ENCODERS_FOLDER}/{path.name}"
         for base in _encoder_folders()
@@ -44,7 +46,9 @@ def encoder_names() -> list[str]:
 
 
 def _is_encoder(path: Path) -> bool:
-    return (path / "config.json").is_file() or audiotoken_folder(path) is not None
+    if path.is_dir():
+        return (path / "config.json").is_file() or audiotoken_folder(path) is not None
+    return audiotoken_folder(path) is not None or (path.suffix in WEIGHTS and find_weights(path) is not None)
 
 
 def _encoder_folders() -> list[Path]:

@@ -21,6 +21,7 @@ from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors
 from ....aai_models.align.centre import read_centre
 from ....aai_models.align.encoders import TransformersEncoder
 from ....aai_models.align.foreign_files import explain_file
+from ....aai_models.align.imagebind_files import find_weights
 from ....aai_models.align.self_test import self_test
 from ....aai_models.align.texts import OwnTexts, own_texts
 from ....aai_models.audio.fbank import encoder_input, mean_of_windows
@@ -29,6 +30,7 @@ from ..base.digest import identify
 from ..base.model_files import read_tensors
 from .audiotoken import NO_DROPOUT, HostedAudioToken, load_audiotoken
 from .hosted import Streamed, finite, storage_type
+from .imagebind import HostedImageBind, load_imagebind
 
 WORDS = 64  # texts in one pass
 BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
@@ -178,17 +180,22 @@ class HostedTexts:
         return finite(torch.cat(features))
 
 
-HOSTED = (HostedCAVT, HostedTransformers, HostedAudioToken)  # what the wire CAVT_MODEL carries
+HOSTED = (HostedCAVT, HostedTransformers, HostedAudioToken, HostedImageBind)  # what the wire CAVT_MODEL carries
 
 
-def load_any(path: str, dropout_seed: int = NO_DROPOUT) -> HostedCAVT | HostedTransformers | HostedAudioToken:
-    """Load a CAVT-MAE file, AudioToken's folder, or a folder with an encoder of `transformers`. Raises `CheckpointError`.
+def load_any(
+    path: str, dropout_seed: int = NO_DROPOUT
+) -> HostedCAVT | HostedTransformers | HostedAudioToken | HostedImageBind:
+    """Load a CAVT-MAE file, an ImageBind file or folder, AudioToken's folder, or one with an encoder of `transformers`.
 
-    `dropout_seed` is AudioToken's.
+    `dropout_seed` is AudioToken's. Raises `CheckpointError`.
     """
     audiotoken = audiotoken_folder(Path(path))
     if audiotoken is not None:
         return load_audiotoken(audiotoken, Path(path).stem, dropout_seed)
+    imagebind = find_weights(path)
+    if imagebind is not None:
+        return load_imagebind(str(imagebind), os.path.basename(path))
     if os.path.isdir(path):
         hosted = HostedTransformers(TransformersEncoder.from_folder(path, tested=False), path)
         hosted.encoder.self_test(hosted.encode)

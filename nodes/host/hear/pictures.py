@@ -23,6 +23,8 @@ from ....aai_models.errors import LibraryError
 from ..base import folders
 from ..base.messages import tell
 from ..base.types import AudioFeature
+from .imagebind import HostedImageBind
+from .vision_h import VisionSide
 
 
 def to_image(picture: Image.Image) -> Tensor:
@@ -41,6 +43,14 @@ def _encoder_hash(path: str, size: int, time: int) -> str:
     return file_sha256(path)
 
 
+def _picture_hash(encoder) -> str:
+    """By which an index of pictures knows what encoded them."""
+    if isinstance(encoder, VisionSide):
+        return encoder.picture_hash
+    status = Path(encoder.path).stat()
+    return _encoder_hash(encoder.path, status.st_size, status.st_mtime_ns)
+
+
 @dataclass(frozen=True)
 class Found:
     """Pictures for a sound, best first, the user's own before all."""
@@ -51,15 +61,27 @@ class Found:
 
 
 def find_for_sound(
-    encoder, feature: AudioFeature, folder: str, k: int, minimum: float, one_per_source: bool, own: list[Tensor]
+    encoder,
+    feature: AudioFeature,
+    folder: str,
+    k: int,
+    minimum: float,
+    one_per_source: bool,
+    own: list[Tensor],
+    vision=None,
 ) -> Found:
-    """`k` pictures for the first sound of `feature`: `own` (H, W, C) first, then the nearest of a folder."""
+    """`k` pictures for the first sound of `feature`: `own` (H, W, C) first, then the nearest of a folder.
+
+    `vision`, a CLIP_VISION, sees for encoders whose sounds lie in its space; others see by themselves.
+    """
     if feature.encoder != encoder.name:
         raise LibraryError(
             f"The sound was encoded with {feature.encoder}, but the pictures use {encoder.name}",
             "Both must be encoded with the same encoder",
             "Connect the same Load Audio Encoder to both nodes",
         )
+    if vision is not None and isinstance(encoder, HostedImageBind):
+        encoder = VisionSide(encoder, vision)
     images, names = [image[None] for image in own[:k]], ["your own"] * len(own[:k])
     scores = [1.0] * len(images)
     if len(images) < k:
@@ -85,14 +107,18 @@ def _retrieve(
     """The `k` pictures of a folder nearest to a feature (D,): IMAGE, name, cosine. Encodes what is new in it first; can
     be cancelled. Pictures that went or broke since they were encoded are passed over."""
     if not encoder.has_images:
+        by_vision = isinstance(encoder, HostedImageBind)
         raise LibraryError(
             f"The encoder {encoder.name} cannot encode pictures",
-            "Finding pictures needs a CAVT-MAE file with both towers",
-            "Choose one in Load Audio Encoder, or connect pictures of your own",
+            "ImageBind's sounds lie in the space of CLIP Vision ViT-H"
+            if by_vision
+            else "Finding pictures needs a CAVT-MAE file with both towers",
+            "Connect Load CLIP Vision with CLIP-ViT-H-14 to `clip_vision`"
+            if by_vision
+            else "Choose one in Load Audio Encoder, or connect pictures of your own",
         )
-    status = Path(encoder.path).stat()
     index = folders.library_index(folder)
-    library = Library.open(folder, _encoder_hash(encoder.path, status.st_size, status.st_mtime_ns), index)
+    library = Library.open(folder, _picture_hash(encoder), index)
     report = build(library, encoder.encode_image, index, _on_progress())
     if report.added or report.removed or report.corrupt:
         tell(f"{len(library)} pictures: {report}")
