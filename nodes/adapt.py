@@ -11,6 +11,7 @@ from . import words
 from .host.adapt import embeddings
 from .host.adapt.preview import Options
 from .host.adapt.training import train
+from .host.base import shown
 from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 from .training_options import read_settings, training_options
 
@@ -134,8 +135,8 @@ class AAI_TrainAudioToken(io.ComfyNode):
         rest = {"masks": list(masks or []), "resume_from": resume_from, "options": options, "vision": vision}
         done = train(*models, sounds, groups, config, **rest)
         text = done.report.text()
-        shown = {"aai_losses": [done.losses], "text": [text]}
-        return io.NodeOutput(done.token, {"loss": done.losses}, text, done.sheet, ui=shown)
+        told = {"aai_losses": [done.losses], "text": [text], **shown.pictures(done.sheet)}
+        return io.NodeOutput(done.token, {"loss": done.losses}, text, done.sheet, ui=told)
 
 
 class AAI_SaveAudioToken(io.ComfyNode):

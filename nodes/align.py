@@ -12,7 +12,7 @@ from ..aai_models.audio.loudness import integrated
 from ..aai_models.audio.overview import draw_overview
 from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.audio.windows import LONG_CLIP
-from .host.base import folders
+from .host.base import folders, shown
 from .host.base.messages import tell
 from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
@@ -101,6 +101,7 @@ class AAI_AudioOverview(io.ComfyNode):
             display_name="Look at Sound",
             category=CATEGORY,
             description="Draws a sound: its waveform, its loudness over time, and the spectrogram that the audio encoder gets.",
+            is_output_node=True,
             inputs=[
                 io.Audio.Input("audio", tooltip="A sound or a batch of sounds. At most ten minutes are drawn."),
                 io.Int.Input("width", default=1024, min=320, max=8192, tooltip="Width of the picture in pixels."),
@@ -112,7 +113,8 @@ class AAI_AudioOverview(io.ComfyNode):
     @classmethod
     def execute(cls, audio, width, height) -> io.NodeOutput:
         drawn = draw_overview(*as_waveform(audio), width, height)
-        return io.NodeOutput(torch.cat([pictures.to_image(picture) for picture in drawn]))
+        images = torch.cat([pictures.to_image(picture) for picture in drawn])
+        return io.NodeOutput(images, ui=shown.pictures(images))
 
 
 class AAI_LoadCAVT(io.ComfyNode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..aai_models.adapt.token import AudioToken
+from .host.base import shown
 from .host.base.folders import folder_fingerprint
 from .host.base.types import AudioTokenType, CAVTModel, expect
 from .host.inject import photo
@@ -158,7 +159,7 @@ class AAI_BatchStylize(io.ComfyNode):
         shared = {name: one.pop(name) for name in ("model", "clip", "vae", "folder", "output", "scales", "plan_only")}
         config = StylizeConfig(sampler=one.pop("sampler_name"), **one)
         batch = stylize(words=name_words(tokens, names, recordings), config=config, **shared)
-        return io.NodeOutput(batch.sheet, batch.report, ui={"text": [batch.report]})
+        return io.NodeOutput(batch.sheet, batch.report, ui={"text": [batch.report], **shown.pictures(batch.sheet)})
 
 
 NODES = [AAI_BatchStylize]

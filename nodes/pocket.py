@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .host.base import shown
 from .host.base.folders import listed_fingerprint
 from .host.base.pocket_menus import COLOURS, NOTHING, PLACES, SHIPPED, SIDES, STYLES, THINGS
 from .host.base.types import CAVTModel
@@ -121,7 +122,8 @@ class AAI_PocketScene(io.ComfyNode):
     ) -> io.NodeOutput:
         from .host.pocket.scenes import draw_scene
 
-        return io.NodeOutput(*draw_scene(thing, place, colour, style, loudness, side, second, seed, count))
+        images, masks = draw_scene(thing, place, colour, style, loudness, side, second, seed, count)
+        return io.NodeOutput(images, masks, ui=shown.pictures(images))
 
 
 class AAI_PocketSound(io.ComfyNode):
@@ -165,7 +167,8 @@ class AAI_PocketSound(io.ComfyNode):
     def execute(cls, thing, loudness, seed, seconds=2.56, second=NOTHING) -> io.NodeOutput:
         from .host.pocket.scenes import sound_of
 
-        return io.NodeOutput(sound_of(thing, loudness, seed, seconds, second))
+        audio = sound_of(thing, loudness, seed, seconds, second)
+        return io.NodeOutput(audio, ui=shown.sound(audio))
 
 
 NODES = [AAI_PocketModels, AAI_PocketScene, AAI_PocketSound]

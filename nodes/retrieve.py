@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .host.base import folders
+from .host.base import folders, shown
 from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
 from .host.hear.encoders import HostedCAVT, HostedTransformers
@@ -81,7 +81,7 @@ class AAI_RetrieveImages(io.ComfyNode):
         feature = expect(audio_feature, AudioFeature, "audio_feature", "Encode Sound")
         own = [] if own_pictures is None else list(own_pictures)
         found = pictures.find_for_sound(encoder, feature, folder, k, minimum_similarity, one_per_source, own)
-        return io.NodeOutput(found.images, found.sheet, found.scores)
+        return io.NodeOutput(found.images, found.sheet, found.scores, ui=shown.pictures(found.sheet))
 
 
 NODES = [AAI_RetrieveImages]
