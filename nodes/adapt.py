@@ -12,6 +12,7 @@ from .host.adapt import embeddings
 from .host.adapt.preview import Options
 from .host.adapt.training import train
 from .host.base import shown
+from .host.base.schema import schema
 from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 from .training_options import read_settings, training_options
 
@@ -36,9 +37,11 @@ def group_by_sound(groups: list[list], sounds: int) -> list[list]:
 class AAI_TrainAudioToken(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_TrainAudioToken",
             display_name="Train Audio Token",
+            search_aliases=["textual inversion", "train embedding", "learn a word", "personalisation"],
+            has_intermediate_output=True,  # what it shows is there again after the page is reloaded
             category=CATEGORY,
             description=(
                 "Learns a word A* for a sound from 3 to 5 pictures of what makes the sound. The "
@@ -142,9 +145,10 @@ class AAI_TrainAudioToken(io.ComfyNode):
 class AAI_SaveAudioToken(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_SaveAudioToken",
             display_name="Save Audio Token",
+            search_aliases=["textual inversion", "save embedding"],
             category=CATEGORY,
             description=(
                 "Saves the word in models/embeddings, so that ` embedding:name ` works in every "

@@ -14,6 +14,7 @@ from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.audio.windows import LONG_CLIP
 from .host.base import folders, shown
 from .host.base.messages import tell
+from .host.base.schema import schema
 from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
 from .host.hear.encoders import HostedCAVT, HostedTransformers, load_any
@@ -25,9 +26,11 @@ MAX_DURATION = 600.0  # seconds that are ever held in memory
 class AAI_LoadAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoadAudio",
             display_name="Load Sound",
+            search_aliases=["load audio", "audio file", "recording", "loudness", "LUFS"],
+            essentials_category="Audio",
             category=CATEGORY,
             description="Loads a part of a recording (or of a video's sound) and measures how loud it is.",
             inputs=[
@@ -96,9 +99,10 @@ class AAI_LoadAudio(io.ComfyNode):
 class AAI_AudioOverview(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_AudioOverview",
             display_name="Look at Sound",
+            search_aliases=["waveform", "spectrogram", "mel", "audio preview", "loudness"],
             category=CATEGORY,
             description="Draws a sound: its waveform, its loudness over time, and the spectrogram that the audio encoder gets.",
             is_output_node=True,
@@ -120,9 +124,10 @@ class AAI_AudioOverview(io.ComfyNode):
 class AAI_LoadCAVT(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoadCAVT",
             display_name="Load CAVT-MAE",
+            search_aliases=["audio encoder", "CAV-MAE", "CLAP", "PE-AV", "ImageBind"],
             category=CATEGORY,
             description=(
                 "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or a CLAP "
@@ -150,9 +155,10 @@ class AAI_LoadCAVT(io.ComfyNode):
 class AAI_CAVTEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_CAVTEncode",
             display_name="Encode Sound (CAVT-MAE)",
+            search_aliases=["audio encoder", "audio embedding", "sound to feature", "CLAP"],
             category=CATEGORY,
             description="Turns a sound into an audio feature, which can be compared with pictures and becomes a word.",
             inputs=[

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from .host.base import shown
 from .host.base.folders import listed_fingerprint
 from .host.base.pocket_menus import COLOURS, NOTHING, PLACES, SHIPPED, SIDES, STYLES, THINGS
+from .host.base.schema import schema
 from .host.base.types import CAVTModel
 from .host.pocket import saved
 
@@ -17,9 +18,10 @@ LOUDNESS = {"min": 0.0, "max": 1.0, "step": 0.01}
 class AAI_PocketModels(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_PocketModels",
             display_name="Pocket Models",
+            search_aliases=["demo models", "tiny model", "checkpoint", "example"],
             category=CATEGORY,
             description=(
                 "Small models that come with the pack. They draw and hear a world of simple things "
@@ -68,9 +70,11 @@ class AAI_PocketModels(io.ComfyNode):
 class AAI_PocketScene(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_PocketScene",
             display_name="Pocket Scene",
+            search_aliases=["demo picture", "example image"],
+            has_intermediate_output=True,  # what it shows is there again after the page is reloaded
             category=CATEGORY,
             description="Draws a picture of the pocket world: references for training, a photo to edit, a mask to compare.",
             inputs=[
@@ -129,9 +133,11 @@ class AAI_PocketScene(io.ComfyNode):
 class AAI_PocketSound(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_PocketSound",
             display_name="Pocket Sound",
+            search_aliases=["demo sound", "example audio", "synthesise audio"],
+            has_intermediate_output=True,  # what it shows is there again after the page is reloaded
             category=CATEGORY,
             description="Makes the sound of a thing in the pocket world.",
             inputs=[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .host.base import folders, shown
+from .host.base.schema import schema
 from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
 from .host.hear.encoders import HostedCAVT, HostedTransformers
@@ -13,9 +14,11 @@ from .host.hear.encoders import HostedCAVT, HostedTransformers
 class AAI_RetrieveImages(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_RetrieveImages",
             display_name="Find Pictures for Sound",
+            search_aliases=["image search", "audio to image retrieval", "similar pictures"],
+            has_intermediate_output=True,  # what it shows is there again after the page is reloaded
             category="AAI/Align",
             description="Finds the pictures in a folder that fit a sound best. Each picture is encoded once and remembered.",
             inputs=[

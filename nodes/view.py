@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ..aai_models.audio.overview import draw_overview
 from ..aai_models.audio.waveform import as_waveform
 from .host.base import shown
+from .host.base.schema import schema
 from .host.base.types import WordMapsType, expect
 from .host.hear import pictures
 from .host.inject import sheets
@@ -19,9 +20,10 @@ CATEGORY = "AAI/View"
 class AAI_WatchWords(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_WatchWords",
             display_name="Watch Words",
+            search_aliases=["attention maps", "DAAM", "cross attention"],
             category=CATEGORY,
             description="Records, while the model samples, where in the picture each word of the prompt acts.",
             inputs=[
@@ -59,9 +61,10 @@ class AAI_WatchWords(io.ComfyNode):
 class AAI_AttentionHeatmap(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_AttentionHeatmap",
             display_name="Word Heat Map",
+            search_aliases=["heat map", "attention maps", "DAAM", "word mask"],
             category=CATEGORY,
             description="Draws where each watched word acted, over the picture.",
             is_output_node=True,
@@ -98,9 +101,10 @@ class AAI_AttentionHeatmap(io.ComfyNode):
 class AAI_EditSheet(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_EditSheet",
             display_name="Edit Sheet",
+            search_aliases=["before and after", "contact sheet", "compare"],
             category=CATEGORY,
             description="Source, edits and their differences side by side, with prompts, scale and sound.",
             is_output_node=True,
@@ -138,9 +142,10 @@ class AAI_EditSheet(io.ComfyNode):
 class AAI_LoudnessStrip(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoudnessStrip",
             display_name="Loudness Strip",
+            search_aliases=["contact sheet", "image grid"],
             category=CATEGORY,
             description="Pictures from soft to loud in one row, each with its scale.",
             is_output_node=True,

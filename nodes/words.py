@@ -9,7 +9,7 @@ from ..aai_models.adapt.token import AudioToken
 from ..aai_models.errors import TokenError
 from .host.adapt import embeddings
 from .host.adapt.bridge import bridge_of_token, require_aligned, word_from_sound
-from .host.base import folders
+from .host.base.schema import schema
 from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 
 CATEGORY = "AAI/Adapt"
@@ -28,16 +28,18 @@ def one_sound(audio_feature) -> AudioFeature:
 class AAI_LoadAudioToken(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoadAudioToken",
             display_name="Load Audio Token",
+            search_aliases=["textual inversion", "load embedding"],
             category=CATEGORY,
             description="Loads a word from models/embeddings: one that Save Audio Token saved, or any textual inversion.",
             inputs=[
                 io.Combo.Input(
                     "name",
-                    options=embeddings.names(),
-                    tooltip="The file in models/embeddings. Press R after adding one.",
+                    options=embeddings.choices(),
+                    tooltip="A file in models/embeddings, or the best word so far of a training that was stopped. Press R "
+                    "after adding one.",
                 ),
                 io.Clip.Input(
                     "clip", optional=True, tooltip="Optional: checks right away that the word fits this CLIP."
@@ -52,7 +54,7 @@ class AAI_LoadAudioToken(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name, **_):
-        return folders.listed_fingerprint("embeddings", name)
+        return embeddings.fingerprint(name)
 
     @classmethod
     def execute(cls, name, clip=None) -> io.NodeOutput:
@@ -62,9 +64,10 @@ class AAI_LoadAudioToken(io.ComfyNode):
 class AAI_ApplyAdapter(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_ApplyAdapter",
             display_name="Another Sound for the Word",
+            search_aliases=["swap sound", "adapter"],
             category=CATEGORY,
             description="Exchanges the sound in a trained word for another of the same kind, without training.",
             inputs=[
@@ -109,9 +112,12 @@ class AAI_ApplyAdapter(io.ComfyNode):
 class AAI_WordFromSound(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_WordFromSound",
             display_name="Word from Sound",
+            search_aliases=["audio to text", "audio to image", "zero-shot", "sound to word"],
+            essentials_category="Audio",
+            has_intermediate_output=True,  # what it shows is there again after the page is reloaded
             category=CATEGORY,
             description="Makes a word from a sound without training, and lists the ordinary words nearest to it.",
             inputs=[

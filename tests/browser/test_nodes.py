@@ -1,0 +1,145 @@
+"""What a person sees on the pack's nodes in the real editor: texts, pictures, players, menus, the waveform."""
+
+from __future__ import annotations
+
+import pytest
+
+from .test_examples import without_an_error  # noqa: F401 (a fixture for every test here)
+
+MAKE = """async ({nodes, links}) => {
+    await app.loadGraphData({nodes: [], links: [], last_node_id: 0, last_link_id: 0, version: 0.4}, true, true);
+    const made = nodes.map(({type, values = {}}, place) => {
+        const node = LiteGraph.createNode(type);
+        node.pos = [60 + 420 * (place % 4), 60 + 480 * Math.floor(place / 4)];
+        app.graph.add(node);
+        for (const [name, value] of Object.entries(values))
+            node.widgets.find(widget => widget.name === name).value = value;
+        return node;
+    });
+    for (const [from, output, to, input] of links)
+        made[from].connect(output, made[to], made[to].inputs.findIndex(slot => slot.name === input));
+    await new Promise(done => setTimeout(done, 300));
+}"""
+
+
+def make(editor, nodes: list[dict], links: list[tuple] = ()) -> None:
+    """A new workflow: nodes with values by name, and wires (from, output, to, input's name)."""
+    editor.page.evaluate(MAKE, {"nodes": nodes, "links": links})
+
+
+def element(editor, kind: str, widget: str):
+    """The element that a script put on the only node of a kind."""
+    return editor.page.evaluate_handle(
+        "([kind, widget]) => app.graph.nodes.find(n => n.comfyClass === kind).widgets.find(w => w.name === widget)?.element",
+        [kind, widget],
+    ).as_element()
+
+
+SOUND = {"type": "AAI_PocketSound", "values": {"thing": "bell", "seed": 1}}
+WORD = [
+    SOUND,
+    {"type": "AAI_PocketModels"},
+    {"type": "AAI_CAVTEncode"},
+    {"type": "AAI_WordFromSound", "values": {"vocabulary": 200}},
+    {"type": "AAI_SaveAudioToken", "values": {"name": "bell"}},
+    {"type": "AAI_AudioOverview"},
+]
+WIRES = [
+    (0, 0, 2, "audio"),
+    (1, 3, 2, "cavt"),
+    (1, 1, 3, "clip"),
+    (2, 0, 3, "audio_feature"),
+    (3, 0, 4, "audio_token"),
+    (0, 0, 5, "audio"),
+]
+
+
+@pytest.fixture(scope="module")
+def ran(editor):
+    """The graph above, after a run by the editor's button."""
+    make(editor, WORD, WIRES)
+    assert editor.press_run() == ("success", "")
+    editor.page.wait_for_timeout(1000)
+
+
+@pytest.mark.usefixtures("ran")
+class TestResults:
+    def test_texts_are_on_the_nodes(self, editor):
+        heard = element(editor, "AAI_WordFromSound", "aai_text")
+        assert "bell" in heard.input_value() and heard.is_visible() and not heard.is_editable()
+        assert element(editor, "AAI_SaveAudioToken", "aai_text").input_value() == "embedding:bell"
+
+    def test_a_sound_plays(self, editor):
+        player = element(editor, "AAI_PocketSound", "audioUI")
+        assert "type=temp" in player.get_attribute("src")
+        assert editor.page.evaluate("player => new Promise(done => { player.onloadedmetadata = () => done(player.duration); "
+                                    "player.load(); })", player) == pytest.approx(2.56, abs=0.01)  # fmt: skip
+
+    def test_a_picture_is_on_the_node(self, editor):
+        shown = editor.page.evaluate("app.graph.nodes.find(n => n.comfyClass === 'AAI_AudioOverview').imgs?.length")
+        assert shown == 1 or editor.page.locator("[data-node-id] img[src*='temp']").count()
+
+    def test_the_workflow_stays_small(self, editor):
+        _, saved = editor.read()
+        assert "embedding:bell" not in str(saved)
+        assert all(len(node["widgets_values"]) <= 6 for node in saved["nodes"] if "widgets_values" in node)
+        before = editor.read()[0]
+        editor.load(saved)
+        assert editor.read()[0] == before
+
+
+def field(editor):
+    """The prompt's text field, in either renderer."""
+    return editor.page.locator("textarea:not([readonly])").last
+
+
+class TestPromptWords:
+    def test_words_are_offered_and_written(self, editor):
+        make(editor, [{"type": "AAI_PocketModels"}, {"type": "AAI_AudioTokenConditioning"}, {"type": "AAI_LoadAudioToken"},
+                      {"type": "AAI_LoadAudioToken"}], [(0, 1, 1, "clip"), (2, 0, 1, "audio_token"), (3, 0, 1, "audio_token_2")])  # fmt: skip
+        menu, text = editor.page.get_by_role("listbox", name="Words for this place"), field(editor)
+        text.fill("a beach in ")
+        text.press_sequentially("<")
+        menu.wait_for()
+        assert menu.get_by_role("option").all_inner_texts()[:2] == ["<A*>", "<A2>"]
+        text.press("ArrowDown")
+        text.press("Enter")
+        assert menu.count() == 0
+        assert self.value(editor) == "a beach in <A2>"
+        text.press_sequentially(" embedding:bel")
+        menu.wait_for()
+        text.press("Tab")
+        assert self.value(editor) == "a beach in <A2> embedding:bell "
+
+    def test_it_goes_away(self, editor):
+        text = field(editor)
+        text.fill("")
+        text.press_sequentially("<")
+        menu = editor.page.get_by_role("listbox", name="Words for this place")
+        menu.wait_for()
+        text.press("Escape")
+        assert menu.count() == 0
+        text.press_sequentially("x")
+        assert self.value(editor) == "<x" and menu.count() == 0
+
+    @staticmethod
+    def value(editor) -> str:
+        return editor.page.evaluate(
+            "app.graph.nodes.find(n => n.comfyClass === 'AAI_AudioTokenConditioning').widgets.find(w => w.name === 'text').value"
+        )
+
+
+def test_wires_have_colours(editor):
+    assert editor.page.evaluate("LGraphCanvas.link_type_colors.AUDIO_TOKEN") == "#f2a541"
+    css = "getComputedStyle(document.documentElement).getPropertyValue('--color-datatype-AUDIO_TOKEN').trim()"
+    assert editor.page.evaluate(css) == "#f2a541"
+
+
+def test_training_shows_seven_settings_first(editor):
+    make(editor, [{"type": "AAI_TrainAudioToken"}])
+    shown = editor.page.evaluate(
+        "app.graph.nodes[0].widgets.filter(w => !(w.advanced ?? w.options.advanced)).map(w => w.name)"
+    )
+    assert shown == ["steps", "learning_rate", "batch_size", "resolution", "seed", "prompt", "preset"]
+    make(editor, [{"type": "AAI_P2PAttentionInject"}])
+    assert editor.page.evaluate("app.graph.nodes[0].widgets.find(w => w.name === 'cross_end').type") == "slider"
