@@ -11,7 +11,9 @@ class AlignAdaptInject(ComfyExtension):
     async def get_node_list(self):
         from . import adapt, align, batch, inject, pocket, prompts, retrieve, view
         from .host.base import folders
+        from .host.hear import outlines
 
         folders.register()
+        outlines.register()
         modules = (align, retrieve, adapt, inject, prompts, batch, view, pocket)
         return [node for module in modules for node in module.NODES]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import wave
+
+import numpy as np
 import pytest
 
 from .test_examples import without_an_error  # noqa: F401 (a fixture for every test here)
@@ -33,6 +36,14 @@ def element(editor, kind: str, widget: str):
         "([kind, widget]) => app.graph.nodes.find(n => n.comfyClass === kind).widgets.find(w => w.name === widget)?.element",
         [kind, widget],
     ).as_element()
+
+
+def values(editor, kind: str) -> dict:
+    """The widgets' values of the only node of a kind."""
+    return editor.page.evaluate(
+        "kind => Object.fromEntries(app.graph.nodes.find(n => n.comfyClass === kind).widgets.map(w => [w.name, w.value]))",
+        kind,
+    )
 
 
 SOUND = {"type": "AAI_PocketSound", "values": {"thing": "bell", "seed": 1}}
@@ -95,8 +106,9 @@ def field(editor):
 
 class TestPromptWords:
     def test_words_are_offered_and_written(self, editor):
-        make(editor, [{"type": "AAI_PocketModels"}, {"type": "AAI_AudioTokenConditioning"}, {"type": "AAI_LoadAudioToken"},
-                      {"type": "AAI_LoadAudioToken"}], [(0, 1, 1, "clip"), (2, 0, 1, "audio_token"), (3, 0, 1, "audio_token_2")])  # fmt: skip
+        kinds = ("AAI_PocketModels", "AAI_AudioTokenConditioning", "AAI_LoadAudioToken", "AAI_LoadAudioToken")
+        wires = [(0, 1, 1, "clip"), (2, 0, 1, "audio_token"), (3, 0, 1, "audio_token_2")]
+        make(editor, [{"type": kind} for kind in kinds], wires)
         menu, text = editor.page.get_by_role("listbox", name="Words for this place"), field(editor)
         text.fill("a beach in ")
         text.press_sequentially("<")
@@ -124,9 +136,7 @@ class TestPromptWords:
 
     @staticmethod
     def value(editor) -> str:
-        return editor.page.evaluate(
-            "app.graph.nodes.find(n => n.comfyClass === 'AAI_AudioTokenConditioning').widgets.find(w => w.name === 'text').value"
-        )
+        return values(editor, "AAI_AudioTokenConditioning")["text"]
 
 
 def test_wires_have_colours(editor):
@@ -143,3 +153,95 @@ def test_training_shows_seven_settings_first(editor):
     assert shown == ["steps", "learning_rate", "batch_size", "resolution", "seed", "prompt", "preset"]
     make(editor, [{"type": "AAI_P2PAttentionInject"}])
     assert editor.page.evaluate("app.graph.nodes[0].widgets.find(w => w.name === 'cross_end').type") == "slider"
+
+
+def write_sound(path, seconds: float) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        tone = np.sin(np.arange(int(seconds * 8000)) / 8) * np.linspace(0, 20000, int(seconds * 8000))
+        file.writeframes(tone.astype("<i2").tobytes())
+
+
+class TestWaveform:
+    KIND = "AAI_LoadAudio"
+
+    @pytest.fixture(autouse=True)
+    def made(self, editor, server):
+        """A node with 20 seconds of a tone, of which 5 to 9 are heard."""
+        write_sound(server.workspace.input / "tone.wav", 20.0)
+        make(editor, [{"type": self.KIND, "values": {"start": 5, "duration": 4}}])
+        choose = (
+            "const w = app.graph.nodes[0].widgets.find(w => w.name === 'audio'); w.value = name; w.callback?.(name);"
+        )
+        editor.page.evaluate(f"name => {{ {choose} }}", "tone.wav")
+        status = editor.page.get_by_role("status").filter(has_text="4.00 s of 20.0 s")
+        status.wait_for()
+        assert "LUFS" in status.inner_text()
+
+    def heard(self, editor) -> tuple[float, float]:
+        found = values(editor, self.KIND)
+        return pytest.approx(found["start"], abs=0.3), pytest.approx(found["duration"], abs=0.3)
+
+    def ends(self, editor):
+        return [editor.page.get_by_role("slider", name=f"{end} of the part that is heard") for end in ("Start", "End")]
+
+    def drag(self, editor, element, seconds: float) -> None:
+        field = editor.page.get_by_role("img", name="Waveform").bounding_box()
+        box = element.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        editor.page.mouse.move(x, y)
+        editor.page.mouse.down()
+        editor.page.mouse.move(x + seconds * field["width"] / 20, y, steps=4)
+        editor.page.mouse.up()
+
+    def test_it_is_dragged(self, editor):
+        start, end = self.ends(editor)
+        self.drag(editor, end, 4.0)
+        assert self.heard(editor) == (5, 8)
+        self.drag(editor, start, 3.0)
+        assert self.heard(editor) == (8, 5)
+        assert editor.read()[0]["1"]["inputs"]["duration"] == values(editor, self.KIND)["duration"]
+
+    def test_it_is_moved_by_keys(self, editor):
+        start, end = self.ends(editor)
+        start.focus()
+        start.press("ArrowRight")
+        found = values(editor, self.KIND)
+        assert (found["start"], found["duration"]) == (5.1, 3.9)
+        end.press("End")
+        found = values(editor, self.KIND)
+        assert (found["start"], found["duration"]) == (5.1, 14.9)
+        assert end.get_attribute("aria-valuetext") == "20.00 seconds"
+
+    def test_it_follows_the_widgets(self, editor):
+        editor.page.evaluate("app.graph.nodes[0].widgets.find(w => w.name === 'start').value = 12")
+        start = self.ends(editor)[0]
+        editor.page.wait_for_function(
+            "slider => slider.getAttribute('aria-valuenow') === '12'", arg=start.element_handle()
+        )
+
+    def test_it_plays_the_part(self, editor):
+        button = editor.page.get_by_role("button", name="Play part")
+        button.click()
+        editor.page.get_by_role("button", name="Stop").click()
+        button.wait_for()
+
+    def test_a_video_is_dropped(self, editor):
+        dropped = """async () => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array([1, 2, 3])], "clip.mp4", {type: "video/mp4"}));
+            return app.graph.nodes[0].onDragDrop({dataTransfer: data});
+        }"""
+        assert editor.page.evaluate(dropped) is True
+        assert values(editor, self.KIND)["audio"].startswith("clip")
+        editor.page.get_by_role("status").filter(has_text="cannot be read as a sound").wait_for()
+        editor.errors.clear()  # the browser notes each answer that is not 200, and its player what is no video
+
+    def test_nothing_of_it_is_saved(self, editor):
+        saved = editor.read()[1]
+        assert [v for v in saved["nodes"][0]["widgets_values"] if v is not None][:4] == ["tone.wav", 5, 4, 0]
+        before = editor.read()[0]
+        editor.load(saved)
+        assert editor.read()[0] == before
