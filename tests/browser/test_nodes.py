@@ -139,6 +139,24 @@ class TestPromptWords:
         return values(editor, "AAI_AudioTokenConditioning")["text"]
 
 
+def test_a_note_is_drawn_and_shown_beside_the_graph(editor):
+    """What a node says while it runs: a note is kept and also a toast, progress only replaces itself."""
+    make(editor, [{"type": "AAI_BatchStylize"}])
+    key = str(editor.page.evaluate("app.graph.nodes[0].id"))
+    for kind, text in (
+        ("progress", "1 of 2: a.png"),
+        ("note", "word.safetensors is its best token"),
+        ("progress", "2 of 2: b.png"),
+    ):
+        message = {"node": key, "prompt_id": "p", "kind": kind, "text": text}
+        editor.page.evaluate("detail => app.api.dispatchCustomEvent('aai.message', detail)", message)
+    box = element(editor, "AAI_BatchStylize", "aai_text")
+    assert box.input_value() == "word.safetensors is its best token\n2 of 2: b.png"
+    toast = editor.page.get_by_role("alert").filter(has_text="word.safetensors")
+    toast.first.wait_for()
+    assert not editor.page.get_by_role("alert").filter(has_text="a.png").count()
+
+
 def test_wires_have_colours(editor):
     assert editor.page.evaluate("LGraphCanvas.link_type_colors.AUDIO_TOKEN") == "#f2a541"
     css = "getComputedStyle(document.documentElement).getPropertyValue('--color-datatype-AUDIO_TOKEN').trim()"
