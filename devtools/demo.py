@@ -24,10 +24,15 @@ NOTES = {
 }
 
 
-def save_outputs(client: Client, run: Run, folder: Path) -> list[str]:
-    """Copy the pictures and sounds that a run put out into `folder`; returns their names."""
+def save_outputs(client: Client, run: Run, prompt: dict, folder: Path) -> list[str]:
+    """Copy the pictures and sounds that a run put out into `folder`; returns their names.
+
+    What the pack's nodes show on themselves is left out: the graph's own preview and save nodes say what counts.
+    """
     names = []
-    for shown in run.outputs.values():
+    for node, shown in run.outputs.items():
+        if prompt.get(node, {}).get("class_type", "").startswith("AAI_"):
+            continue
         for file in [*shown.get("images", []), *shown.get("audio", [])]:
             if isinstance(file, dict) and file["type"] in ("output", "temp"):
                 target = folder / file["filename"]
@@ -48,7 +53,7 @@ def run_example(client: Client, name: str, prompt: dict, folder: Path) -> dict:
         run = client.run(prompt, timeout=600)
     losses = [loss for shown in run.outputs.values() for series in shown.get("aai_losses", []) for loss in series]
     inputs = [node["inputs"] for node in prompt.values()]
-    outputs = save_outputs(client, run, folder)
+    outputs = save_outputs(client, run, prompt, folder)
     heard, seen, learning = (
         [file for file in outputs if file.startswith(start)]
         for start in (on_pocket.SOUND, on_pocket.REFERENCE, on_pocket.LEARNING)

@@ -21,7 +21,7 @@ from ....aai_models.align.library import Library, build
 from ....aai_models.draw import contact_sheet
 from ....aai_models.errors import LibraryError
 from ..base import folders
-from ..base.messages import tell
+from ..base.messages import tell, tell_progress
 from ..base.types import AudioFeature
 from .imagebind import HostedImageBind
 from .vision_h import VisionSide
@@ -146,6 +146,6 @@ def _on_progress():
         if total:
             bar.append(comfy.utils.ProgressBar(total)) if not bar else bar[0].update_absolute(done, total)
         if done:
-            tell(f"{done} of {total} pictures, {done / (time.monotonic() - started + 1e-9):.1f} per second")
+            tell_progress(f"{done} of {total} pictures, {done / (time.monotonic() - started + 1e-9):.1f} per second")
 
     return on_progress

@@ -28,7 +28,7 @@ from ....aai_models.inject.manifest import NOTE, Manifest
 from ..adapt import embeddings
 from ..base import folders
 from ..base.digest import identify_clip, identify_model, identify_vae
-from ..base.messages import tell
+from ..base.messages import tell_progress
 from ..base.prompt_words import encode
 from ..hear.pictures import to_image, to_picture
 from . import edits, loudness, photo, prompt_to_prompt
@@ -116,7 +116,7 @@ def _make_all(renderer: Renderer, jobs: list[Job], target: Path, manifest: Manif
     for number, job in enumerate(jobs):
         mm.throw_exception_if_processing_interrupted()
         if job.file not in manifest.finished:
-            tell(f"{number + 1} of {len(jobs)}: {job.file}")
+            tell_progress(f"{number + 1} of {len(jobs)}: {job.file}")
             job = _make(renderer, job, target, manifest, failures, unreadable)
         made.append(job)
         bar.update_absolute(number + 1, len(jobs))
