@@ -10,8 +10,8 @@ class AlignAdaptInject(ComfyExtension):
 
     async def get_node_list(self):
         from . import adapt, align, batch, inject, pocket, prompts, retrieve, view
-        from .host.base import folders
+        from .host.base import folders, shown
 
         folders.register()
         modules = (align, retrieve, adapt, inject, prompts, batch, view, pocket)
-        return [node for module in modules for node in module.NODES]
+        return [shown.guard(node) for module in modules for node in module.NODES]

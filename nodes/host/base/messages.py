@@ -6,6 +6,8 @@ import sys
 
 from comfy_execution.utils import get_executing_context
 
+from .shown import without_paths
+
 EVENT = "aai.message"
 
 
@@ -16,5 +18,6 @@ def tell(text: str) -> None:
     context = get_executing_context()
     if server is None or context is None:
         return
+    text = without_paths(text)
     server.send_progress_text(text, context.node_id)
     server.send_sync(EVENT, {"node": context.node_id, "prompt_id": context.prompt_id, "text": text})
