@@ -47,7 +47,7 @@ def validate() -> int:
             differs = set(packed.namelist()) ^ {
                 path.as_posix() for path in archive.files() if path in archive.tracked()
             }
-        if differs or "Warning" in said:
+        if differs or "warning" in said.lower():
             raise DevError(f"The registry would warn, or pack other files than ours: {sorted(differs)[:5]}")
         return 0
 
@@ -64,7 +64,7 @@ def _run(command: list, folder: Path, **environment: str) -> str:
     )
     if done.returncode:
         raise DevError(f"{' '.join(map(str, command[:6]))} failed: {(done.stdout + done.stderr).strip()[-2000:]}")
-    return done.stdout
+    return done.stdout + done.stderr  # it warns on either
 
 
 def prepare(repository: str, version: str) -> None:
