@@ -92,6 +92,20 @@ def command_serve(options) -> int:
     return 0
 
 
+def command_registry(options) -> int:
+    from . import registry
+
+    if bool(options.repository) != bool(options.ref):
+        raise DevError("--repository and --ref belong together: OWNER/NAME, and a tag or branch of it.")
+    if options.changes:
+        print(registry.changes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8")))
+        return 0
+    if options.repository:
+        registry.prepare(options.repository, options.ref)
+        return 0
+    return registry.validate()
+
+
 def command_generate(options) -> int:
     host = ensure_host(options.host)
     return _run_in_host(host, ["-m", "devtools.generate", "--host", options.host], cwd=ROOT)
@@ -141,6 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
     add("generate", "write the editor's copies of the examples, the schema snapshot, help pages for other languages")
+    registry = commands.add_parser("registry", help="check with the registry's own tool what would be published")
+    registry.add_argument("--repository", help="instead: write README and addresses for the page of OWNER/NAME there")
+    registry.add_argument("--ref", help="tag or branch that the page's links lead to")
+    registry.add_argument("--changes", action="store_true", help="instead: print the newest part of CHANGELOG.md")
     bench = add("bench", "run the benchmarks, peers beside us")
     bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
     add_device(bench)
@@ -158,7 +176,9 @@ def main(arguments: list[str] | None = None) -> int:
             return takes_rest[options.command](options, rest)
         if rest:
             raise DevError(f"Unknown arguments: {' '.join(rest)}. See `dev.py {options.command} --help`.")
-        return {"host": command_host, "serve": command_serve, "generate": command_generate}[options.command](options)
+        commands = {"host": command_host, "serve": command_serve}
+        commands |= {"generate": command_generate, "registry": command_registry}
+        return commands[options.command](options)
     except DevError as error:
         print(f"dev.py: {error}", file=sys.stderr)
         return error.code

@@ -6,6 +6,8 @@ import sys
 
 from comfy_execution.utils import get_executing_context
 
+from .short_paths import without_paths
+
 EVENT = "aai.message"
 NOTE, PROGRESS = "note", "progress"  # what a person must not miss; what only tells how far a node is
 
@@ -26,5 +28,5 @@ def _send(text: str, kind: str) -> None:
     context = get_executing_context()
     if server is None or context is None or server.client_id is None:  # nobody listens; to all would be to strangers
         return
-    message = {"node": context.node_id, "prompt_id": context.prompt_id, "kind": kind, "text": text}
+    message = {"node": context.node_id, "prompt_id": context.prompt_id, "kind": kind, "text": without_paths(text)}
     server.send_sync(EVENT, message, server.client_id)

@@ -20,7 +20,7 @@ from ....aai_models.align.images import open_picture
 from ....aai_models.align.library import Library, build
 from ....aai_models.draw import contact_sheet
 from ....aai_models.errors import LibraryError
-from ..base import folders
+from ..base import folders, walks
 from ..base.messages import tell, tell_progress
 from ..base.types import AudioFeature
 from .imagebind import HostedImageBind
@@ -119,8 +119,8 @@ def _retrieve(
         )
     index = folders.library_index(folder)
     library = Library.open(folder, _picture_hash(encoder), index)
-    report = build(library, encoder.encode_image, index, _on_progress())
-    if report.added or report.removed or report.corrupt:
+    report = build(library, encoder.encode_image, index, _on_progress(), walk=walks.open_walk(folder))
+    if report.added or report.removed or report.corrupt or report.outside:
         tell(f"{len(library)} pictures: {report}")
     found, matches = [], library.query(feature, 2 * k, minimum, one_per_source)
     for match in matches:
@@ -130,7 +130,7 @@ def _retrieve(
             break
     if matches and not found:
         raise LibraryError(
-            f"The {len(matches)} pictures found in {folder} cannot be read any more",
+            f"The {len(matches)} pictures found in {folder.name} cannot be read any more",
             "The folder must stay available while it is read",
             "Connect its drive again, then run again",
         )
