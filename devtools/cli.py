@@ -92,6 +92,32 @@ def command_bench(options, rest: list[str]) -> int:
     return _run_in_host(host, arguments, cwd=ROOT)
 
 
+def command_reliability(options) -> int:
+    host = ensure_host(options.host, development=True)
+    arguments = ["-m", "lab.reliability", options.command, "--host", options.host]
+    for name in ("minutes", "count", "seed"):
+        if getattr(options, name, None) is not None:
+            arguments += [f"--{name}", str(getattr(options, name))]
+    if getattr(options, "picture", None):
+        arguments += ["--picture", str(Path(options.picture).resolve())]
+    return _run_in_host(host, arguments, cwd=ROOT)
+
+
+def _add_reliability(add) -> None:
+    soak = add("soak", "one server under load: all examples in random order, trainings, a large batch")
+    soak.add_argument(
+        "--minutes", type=float, default=20.0, help="how long, unless all counts are reached (%(default)s)"
+    )
+    soak.add_argument("--picture", help="also draw memory and latency into this PNG")
+    chaos = add("chaos", "kill and cancel at random moments, and look at what is left")
+    chaos.add_argument(
+        "--minutes", type=float, default=20.0, help="how long, unless all counts are reached (%(default)s)"
+    )
+    fuzz = add("fuzz", "damaged files, odd prompts and wrong values")
+    fuzz.add_argument("--count", type=int, default=10_000, help="inputs (%(default)s)")
+    fuzz.add_argument("--seed", type=int, default=20, help="of the inputs (%(default)s)")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -131,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
     add_device(bench)
     bench.add_argument("--json", help="also write the figures to this file")
+    _add_reliability(add)
     return parser
 
 
@@ -144,7 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
             return takes_rest[options.command](options, rest)
         if rest:
             raise DevError(f"Unknown arguments: {' '.join(rest)}. See `dev.py {options.command} --help`.")
-        return {"host": command_host, "serve": command_serve, "generate": command_generate}[options.command](options)
+        commands = {"host": command_host, "serve": command_serve, "generate": command_generate}
+        return commands.get(options.command, command_reliability)(options)
     except DevError as error:
         print(f"dev.py: {error}", file=sys.stderr)
         return error.code
