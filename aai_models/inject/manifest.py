@@ -21,6 +21,9 @@ MANIFEST = "manifest.json"
 NOTE = "aai_batch"  # text in a picture: the identity of its job
 ALWAYS_WRITTEN = 1000  # pictures up to which the record is written after each
 SHARE_OF_TIME = 0.02  # of a batch that may go into writing a longer record
+# What an entry must have, and what it may have: the record of version 0.1.0 knows fewer.
+KINDS = {"identity": str, "photo": str, "source": str, "sound": str, "place": str, "word": str, "sha256": str}
+KINDS |= {"scale": (int, float), "size": int, "time": int}
 
 
 class Manifest:
@@ -61,7 +64,7 @@ class Manifest:
         return {
             entry["sound"]: entry["word"]
             for entry in self._entries.values()
-            if entry.get("word") and (entry.get("source"), entry.get("photo")) == photo
+            if entry.get("word") and "sound" in entry and (entry.get("source"), entry.get("photo")) == photo
             if entry["sound"].rstrip("0123456789") == name
         }
 
@@ -144,7 +147,7 @@ def _find_record(folder: Path) -> tuple[Path, dict[str, dict]]:
                 "It is the list of pictures that a batch has finished",
                 "Correct its permissions, or choose another output",
             ) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if is_record(content):
             entries = content["pictures"].items()
@@ -156,7 +159,10 @@ def is_record(content) -> bool:
     """Whether the JSON of a `manifest.json` is that of a batch, also of version 0.1.0."""
     pictures = content.get("pictures") if isinstance(content, dict) else None
     return isinstance(pictures, dict) and all(
-        isinstance(entry, dict) and isinstance(entry.get("identity"), str) for entry in pictures.values()
+        isinstance(entry, dict)
+        and "identity" in entry
+        and all(isinstance(value, KINDS.get(name, object)) for name, value in entry.items())
+        for entry in pictures.values()
     )
 
 

@@ -20,6 +20,7 @@ from aai_pack.aai_models.audio.loudness import integrated
 from aai_pack.aai_models.errors import CheckpointError, ExplainedError
 from aai_pack.aai_models.inject import batch, templates, words
 from aai_pack.aai_models.inject.manifest import Manifest
+from PIL import Image
 
 OURS = (ExplainedError,)
 
@@ -65,6 +66,7 @@ def read_manifest(path: Path) -> None:
 
 def read_library(path: Path) -> None:
     (path.parent / "pictures").mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path.parent / "pictures" / "a.png")
     found = library.Library.open(path.parent / "pictures", "encoder", path)
     library.build(found, lambda pixels: torch.zeros(len(pixels), 2), path)
     found.query(torch.tensor([1.0, 0.0]))

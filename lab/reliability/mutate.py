@@ -138,7 +138,11 @@ def _splice(data: bytearray, rng: random.Random, other: bytes) -> bytearray:
     return data[: _place(data, rng)] + other[at : at + 8192]
 
 
-BYTE_CHANGES = (_flip, _flip, _edge, _edge, _cut, _remove, _repeat, _noise, _zeros, _splice)
+def _deep(data: bytearray, rng: random.Random, other: bytes) -> bytearray:
+    return bytearray(b"[" * 100_000) if rng.random() < 0.1 else data
+
+
+BYTE_CHANGES = (_deep, _flip, _flip, _edge, _edge, _cut, _remove, _repeat, _noise, _zeros, _splice)
 
 
 def odd_safetensors(data: bytes, rng: random.Random) -> bytes:
@@ -161,6 +165,8 @@ def _odd_metadata(header: dict, rng: random.Random) -> dict:
         value = json.dumps(odd_json(json.loads(told[key]), rng))
     except ValueError:
         value = damaged(told[key].encode(), rng).decode("utf-8", "replace")
+    if rng.random() < 0.03:
+        value = "[" * 100_000
     if rng.random() < 0.1:
         return {**header, "__metadata__": {k: v for k, v in told.items() if k != key}}
     return {**header, "__metadata__": {**told, key: value}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import comfy.model_management as mm
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 BATCH = 256
 END_OF_WORD = "</w>"
 SHORTEST = 3  # letters of a word
+KINDS = ("ridge", "phi")
+COUNT = re.compile(r"[0-9]{1,9}")
 
 
 def whole_words(clip, limit: int = 0) -> tuple[list[str], list[int]]:
@@ -155,7 +158,15 @@ def bridge_of_token(token: AudioToken, clip) -> Bridge:
     """
     known = token.metadata
     require_bridge(clip, token.audio_feature.shape[-1], CLIP_L)  # the token's own sound was, or it had no bridge
-    bridge = bridge_of(clip, int(known.get("bridge_words", 0)), known.get("bridge", "ridge"))
+    kind, limit = str(known.get("bridge", "ridge")), str(known.get("bridge_words", 0))
+    # Both become part of a file's name, and the word may be a stranger's file.
+    if kind not in KINDS or not COUNT.fullmatch(limit):
+        raise TokenError(
+            f"This word names the bridge {kind!r} of {limit!r} words",
+            f"A bridge is {' or '.join(KINDS)}, of a number of words",
+            "Train the word again, or ask who made it for another copy",
+        )
+    bridge = bridge_of(clip, int(limit), kind)
     if known.get("bridge_vocabulary", bridge.vocabulary) != bridge.vocabulary:
         raise TokenError(
             "The sound in this word went through the bridge of another CLIP",
