@@ -21,7 +21,7 @@ from . import measure, mutate, prompts
 from .serving import Served, served
 
 LONGEST = 10.0  # seconds for one input
-OF_WORKFLOWS = 0.05  # share of the inputs that are workflows
+OF_WORKFLOWS = 0.04  # share of the inputs that are workflows
 COLUMNS = ["input", "count", "read", "refused with a sentence", "faults"]
 # Examples that take a moment, and in whose places values are put.
 EXAMPLES = ("2_saved_word", "3_look_at_sound", "5_another_sound", "7_sound_in_a_scene", "8_breathing_with_the_sound")

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 import traceback
 import warnings
 from pathlib import Path
@@ -104,7 +105,8 @@ def main() -> int:
     corpus, scratch = folder / "corpus", folder / "scratch"
     if not corpus.exists():
         made.write(corpus)
-    scratch.mkdir(exist_ok=True)
+    (scratch / "temp").mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(scratch / "temp")  # PyTorch unpacks its oldest files there
     os.chdir(scratch)
     watch = Watch(scratch)
     for number in range(first, first + count):
