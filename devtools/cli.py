@@ -113,6 +113,7 @@ def _add_reliability(add) -> None:
     chaos.add_argument(
         "--minutes", type=float, default=20.0, help="how long, unless all counts are reached (%(default)s)"
     )
+    chaos.add_argument("--seed", type=int, default=20, help="of the moments (%(default)s)")
     fuzz = add("fuzz", "damaged files, odd prompts and wrong values")
     fuzz.add_argument("--count", type=int, default=10_000, help="inputs (%(default)s)")
     fuzz.add_argument("--seed", type=int, default=20, help="of the inputs (%(default)s)")

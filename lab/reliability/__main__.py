@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from devtools.hosts import ensure_host
-from devtools.report import DevError
+from ..__main__ import load_pack
+
+ROOMS = "aai_pack.lab.reliability"
 
 
 def table(columns: list[str], rows: list[list[str]]) -> str:
@@ -20,30 +21,34 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def run_soak(options) -> list[str]:
-    from . import curves, serving, soak
+def part(name: str):
+    """A module of this package, inside the pack under its alias."""
+    return importlib.import_module(f"{ROOMS}.{name}")
 
-    with serving.served(ensure_host(options.host, development=True)) as at:
+
+def run_soak(host, options) -> list[str]:
+    soak = part("soak")
+    with part("serving").served(host) as at:
         found = soak.soak(at, 60 * options.minutes)
     print(table(soak.COLUMNS, found.rows()))
     print(f"medians: {found.parts[0].medians()}")
     print("files that came: " + ", ".join(f"{place} {count}" for place, count in sorted(found.left.items())))
     if options.picture:
-        curves.draw(found, options.picture)
+        part("curves").draw(found, options.picture)
         print(f"drew {options.picture}")
     return found.findings
 
 
-def run_chaos(options) -> list[str]:
-    chaos = importlib.import_module("lab.reliability.chaos")
-    found = chaos.chaos(ensure_host(options.host, development=True), 60 * options.minutes)
+def run_chaos(host, options) -> list[str]:
+    chaos = part("chaos")
+    found = chaos.chaos(host, 60 * options.minutes, options.seed)
     print(table(chaos.COLUMNS, found.rows()))
     return found.findings
 
 
-def run_fuzz(options) -> list[str]:
-    fuzz = importlib.import_module("lab.reliability.fuzz")
-    found = fuzz.fuzz(ensure_host(options.host, development=True), options.count, options.seed)
+def run_fuzz(host, options) -> list[str]:
+    fuzz = part("fuzz")
+    found = fuzz.fuzz(host, options.count, options.seed)
     print(table(fuzz.COLUMNS, found.rows()))
     return found.findings
 
@@ -57,10 +62,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    started = time.monotonic()
+    load_pack()
+    report = importlib.import_module("aai_pack.devtools.report")
+    hosts = importlib.import_module("aai_pack.devtools.hosts")
+    started, runs = time.monotonic(), {"soak": run_soak, "chaos": run_chaos, "fuzz": run_fuzz}
     try:
-        findings = globals()[f"run_{options.command}"](options)
-    except DevError as error:
+        findings = runs[options.command](hosts.ensure_host(options.host, development=True), options)
+    except report.DevError as error:
         print(f"dev.py {options.command}: {error}", file=sys.stderr)
         return 1
     about = {"host": options.host, "python": platform.python_version(), "seconds": round(time.monotonic() - started)}

@@ -10,11 +10,10 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from devtools.client import Client
-from devtools.hosts import Host
-from devtools.report import DevError, say
-from devtools.server import Server, Workspace
-
+from ...devtools.client import Client
+from ...devtools.hosts import Host
+from ...devtools.report import DevError, say
+from ...devtools.server import Server, Workspace
 from . import jobs, prompts
 from .forked import ForkedHost
 from .serving import Served, post, prepared, start, values, write_photos
@@ -57,24 +56,24 @@ class Chaos:
         return [f"{tally.what}: {finding}" for tally in self.tallies for finding in tally.findings]
 
 
-def chaos(host: Host, seconds: float) -> Chaos:
+def chaos(host: Host, seconds: float, seed: int = SEED) -> Chaos:
     """Kills of copies, kills of whole servers, cancels; each for its share of the time."""
     found = Chaos()
     with Workspace() as workspace:
         stand_ins = prepared(workspace)
         write_photos(workspace.input / PHOTOS, jobs.PHOTOS)
         with ForkedHost(host, workspace) as forked:
-            found.tallies += kill_copies(forked, jobs.jobs(PHOTOS), KILLS, seconds * SHARES["copies"])
-        found.tallies.append(kill_servers(host, workspace, seconds * SHARES["servers"]))
+            found.tallies += kill_copies(forked, jobs.jobs(PHOTOS), KILLS, seconds * SHARES["copies"], seed)
+        found.tallies.append(kill_servers(host, workspace, seconds * SHARES["servers"], seed))
         with start(host, workspace) as server:
             at = Served(server, workspace, stand_ins, Client(server.url))
-            found.tallies += cancels(at, CANCELS, seconds * SHARES["cancels"])
+            found.tallies += cancels(at, CANCELS, seconds * SHARES["cancels"], seed)
     return found
 
 
-def kill_copies(forked: ForkedHost, kinds: list[jobs.Job], most: int, seconds: float) -> list[Tally]:
+def kill_copies(forked: ForkedHost, kinds: list[jobs.Job], most: int, seconds: float, seed: int = SEED) -> list[Tally]:
     """Kill copies of a started ComfyUI while they work, each job in turn, for about `seconds`."""
-    rng, ends = random.Random(SEED), time.monotonic() + seconds
+    rng, ends = random.Random(seed), time.monotonic() + seconds
     ordinary = _ordinary(forked)
     runs = [(job, Tally(f"kill a copy: {job.name}"), *_reference(forked, job)) for job in kinds]
     while time.monotonic() < ends and sum(tally.tried for _, tally, *_ in runs) < most:
@@ -147,9 +146,9 @@ def _kept(tally: Tally, root, steps: int) -> int:
     return now
 
 
-def kill_servers(host: Host, workspace: Workspace, seconds: float) -> Tally:
+def kill_servers(host: Host, workspace: Workspace, seconds: float, seed: int = SEED) -> Tally:
     """Kill whole servers while they train; each next one must give an ordinary workflow's bits and go on."""
-    rng, tally, ends = random.Random(SEED), Tally("kill a server: training"), time.monotonic() + seconds
+    rng, tally, ends = random.Random(seed), Tally("kill a server: training"), time.monotonic() + seconds
     graph, first, steps = prompts.training(3 * jobs.STEPS, seed=1), None, 0
     for path in (workspace.output / "aai_training").glob("*"):
         path.unlink()
@@ -190,9 +189,9 @@ def _run_and_kill(client: Client, server: Server, graph: dict, after: float) -> 
     return False
 
 
-def cancels(at: Served, most: int, seconds: float) -> list[Tally]:
+def cancels(at: Served, most: int, seconds: float, seed: int = SEED) -> list[Tally]:
     """Cancel prompts at random moments; after each, an ordinary workflow must give the same bits."""
-    rng, ends, bits = random.Random(SEED), time.monotonic() + seconds, at.latent()
+    rng, ends, bits = random.Random(seed), time.monotonic() + seconds, at.latent()
     graphs = _cancelled_kinds(at)
     tallies = {name: Tally(f"cancel: {name}") for name in graphs}
     lasts: dict[str, list[float]] = {

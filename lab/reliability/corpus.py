@@ -11,14 +11,15 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from aai_pack.aai_models.adapt import formats
-from aai_pack.aai_models.adapt.bridge import fit
-from aai_pack.aai_models.adapt.token import AudioToken
-from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
-from aai_pack.aai_models.align.library import Library
-from aai_pack.pocket.world import scene, sounds
 from PIL import Image
 from safetensors.torch import save_file
+
+from ...aai_models.adapt import formats
+from ...aai_models.adapt.bridge import fit
+from ...aai_models.adapt.token import AudioToken
+from ...aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
+from ...aai_models.align.library import Library
+from ...pocket.world import scene, sounds
 
 RATE = 16000
 CODECS = {

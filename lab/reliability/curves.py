@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from aai_models.draw import GRID, GROUND, INK, font
-
+from ...aai_models.draw import GRID, GROUND, INK, font
 from .soak import Soak
 
 WIDE, HIGH, LEFT, TOP, GAP = 300, 130, 64, 46, 26

@@ -12,11 +12,10 @@ import threading
 import time
 from pathlib import Path
 
-from devtools import device
-from devtools.hosts import Host
-from devtools.report import DevError, say
-from devtools.server import DIES_WITH_PARENT, START_TIMEOUT, Workspace
-
+from ...devtools import device
+from ...devtools.hosts import Host
+from ...devtools.report import DevError, say
+from ...devtools.server import DIES_WITH_PARENT, START_TIMEOUT, Workspace
 from . import prompts
 from .serving import SYSTEM_TEMP
 

@@ -13,10 +13,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devtools.hosts import ROOT, Host
-from devtools.report import DevError, say
-from devtools.server import DIES_WITH_PARENT
-
+from ...devtools.hosts import ROOT, Host
+from ...devtools.report import DevError, say
+from ...devtools.server import DIES_WITH_PARENT
 from . import measure, mutate, prompts
 from .serving import Served, served
 

@@ -7,6 +7,7 @@ after it go to standard output: who reads them knows which one ended or stopped 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -94,8 +95,8 @@ def input_of(number: int, seed: int, corpus: Path, scratch: Path, targets: dict)
 def main() -> int:
     folder, (seed, first, count) = Path(sys.argv[1]), map(int, sys.argv[2:5])
     load_pack()
-    from . import corpus as made
-    from . import fuzz_targets
+    made = importlib.import_module("aai_pack.lab.reliability.corpus")
+    fuzz_targets = importlib.import_module("aai_pack.lab.reliability.fuzz_targets")
 
     warnings.simplefilter("ignore")
     if sys.platform == "linux":

@@ -5,22 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from aai_pack.aai_models.adapt import checkpoint, formats
-from aai_pack.aai_models.adapt.bridge import Bridge
-from aai_pack.aai_models.align import convert, library
-from aai_pack.aai_models.align.alignment import read_alignment
-from aai_pack.aai_models.align.cavt_mae import CAVTMAE, encoder_tensors
-from aai_pack.aai_models.align.centre import read_centre
-from aai_pack.aai_models.align.foreign_files import explain_file
-from aai_pack.aai_models.align.images import image_input, open_picture
-from aai_pack.aai_models.audio.decode import decode_part, probe
-from aai_pack.aai_models.audio.fbank import encoder_input
-from aai_pack.aai_models.audio.heard import require_heard
-from aai_pack.aai_models.audio.loudness import integrated
-from aai_pack.aai_models.errors import CheckpointError, ExplainedError
-from aai_pack.aai_models.inject import batch, templates, words
-from aai_pack.aai_models.inject.manifest import Manifest
 from PIL import Image
+
+from ...aai_models.adapt import checkpoint, formats
+from ...aai_models.adapt.bridge import Bridge
+from ...aai_models.align import convert, library
+from ...aai_models.align.alignment import read_alignment
+from ...aai_models.align.cavt_mae import CAVTMAE, encoder_tensors
+from ...aai_models.align.centre import read_centre
+from ...aai_models.align.foreign_files import explain_file
+from ...aai_models.align.images import image_input, open_picture
+from ...aai_models.audio.decode import decode_part, probe
+from ...aai_models.audio.fbank import encoder_input
+from ...aai_models.audio.heard import require_heard
+from ...aai_models.audio.loudness import integrated
+from ...aai_models.errors import CheckpointError, ExplainedError
+from ...aai_models.inject import batch, templates, words
+from ...aai_models.inject.manifest import Manifest
 
 OURS = (ExplainedError,)
 

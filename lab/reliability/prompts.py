@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import random
 
-from devtools import on_pocket, workflows
-from devtools.workflows import StandIns
+from ...devtools import on_pocket, workflows
+from ...devtools.workflows import StandIns
 
 SIDE, STEPS = 64, 2  # of every picture: its pixels and its sampler's steps
 TRAINING = {"steps": 3, "batch_size": 1, "resolution": SIDE, "preview_every": 0, "words": "cat, mosaic"}

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from devtools.client import Client, Run
-from devtools.hosts import Host, ensure_recordings
-from devtools.report import DevError
-from devtools.server import Server, Workspace
-from devtools.stand_in import install
-from devtools.workflows import StandIns
-
+from ...devtools.client import Client, Run
+from ...devtools.hosts import Host, ensure_recordings
+from ...devtools.report import DevError
+from ...devtools.server import Server, Workspace
+from ...devtools.stand_in import install
+from ...devtools.workflows import StandIns
 from . import prompts
 
 SYSTEM_TEMP = "system_temp"  # the server's folder for temporary files, so that what it leaves there is seen
