@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import device
+from . import device, external, frontend
 from .browser import NO_BROWSER, ensure_browser
 from .hosts import DEFAULT_VERSION, RECIPES, ROOT, Host, ensure_host
 from .report import DevError, say
@@ -55,7 +55,7 @@ def command_test(options, rest: list[str]) -> int:
 
 def _with_browser(options) -> list[str]:
     """See that the tests of the editor have their browser, and say so where they have none; pytest's arguments."""
-    if options.host != DEFAULT_VERSION:
+    if options.host != DEFAULT_VERSION and not options.path:
         return []
     try:
         if ensure_browser() is None:
@@ -125,7 +125,15 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--host", default=DEFAULT_VERSION, choices=RECIPES, help="ComfyUI version (%(default)s)")
+        known = None if external.current() else RECIPES
+        sub.add_argument("--host", default=DEFAULT_VERSION, choices=known, help="ComfyUI version (%(default)s)")
+        sub.add_argument(
+            "--path", help="use the ComfyUI in this folder instead, whatever its version; nothing is written there"
+        )
+        sub.add_argument(
+            "--python", help="the Python of --path (default: its venv, the portable one, or the active one)"
+        )
+        sub.add_argument("--frontend", metavar="VERSION", help="another front end, from the package index")
         return sub
 
     def add_device(sub: argparse.ArgumentParser) -> None:
@@ -162,17 +170,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _choose_host(options) -> None:
+    """Take the host and front end that were named, here and in every process that is started from here."""
+    if options.path:
+        options.host = external.choose(options.path, options.python).version
+    elif options.python:
+        raise DevError("--python names the Python of a ComfyUI that is already there. Name its folder with --path.")
+    elif external.current():
+        options.host = external.current().version
+    if options.frontend:
+        frontend.choose(options.frontend)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run the command, and turn a known failure into one line on stderr."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options, rest = _parser().parse_known_args(arguments)
+    commands = {"host": command_host, "serve": command_serve, "generate": command_generate}
     takes_rest = {"test": command_test, "demo": command_demo, "bench": command_bench}
     try:
+        _choose_host(options)
         if options.command in takes_rest:
             return takes_rest[options.command](options, rest)
         if rest:
             raise DevError(f"Unknown arguments: {' '.join(rest)}. See `dev.py {options.command} --help`.")
-        commands = {"host": command_host, "serve": command_serve, "generate": command_generate}
         return commands.get(options.command, command_reliability)(options)
     except DevError as error:
         print(f"dev.py: {error}", file=sys.stderr)
