@@ -76,8 +76,15 @@ class Manifest:
         return replace(job, file=self._free_name(job, taken))
 
     def add(self, job: Job) -> None:
-        """Record a picture that was written. Raises `EditError` if the disk is full."""
-        self._record(job, job.file)
+        """Record a picture that was written. Raises `EditError` if the disk is full, or the folder is gone."""
+        try:
+            self._record(job, job.file)
+        except OSError as error:
+            raise EditError(
+                f"{job.file} was written into {self._folder.name} and is not there any more ({error.strerror or error})",
+                "The output folder must stay available while a batch runs",
+                "Connect its drive again, then run again: finished pictures are kept",
+            ) from None
         self._finished.add(job.file)
         is_due = time.monotonic() - self._written_at > self._cost / SHARE_OF_TIME
         if len(self._entries) <= ALWAYS_WRITTEN or is_due:

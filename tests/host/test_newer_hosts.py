@@ -51,7 +51,8 @@ class Newer:
                 self.contained += 1
                 return override.container_function(self, q, k, v, heads, *args, _inside_attn_wrapper=True, **wanted)
             return override(self, taken(q), taken(k), taken(v), heads, *args, _inside_attn_wrapper=True, **wanted)
-        self.preferred.append(preferred_attention)
+        if transformer_options is not None:  # a text encoder's call has none
+            self.preferred.append(preferred_attention)
         q, k, v = map(taken, (q, k, v))
         if preferred_attention is not None:
             return preferred_attention.function(q, k, v, heads)
