@@ -93,7 +93,8 @@ def build_overlay(own: External, folder: Path) -> None:
     stamp, stamp_file = json.dumps([version, packages]), folder / "venv.stamp"
     if stamp_file.is_file() and stamp_file.read_text(encoding="utf-8") == stamp:
         return
-    command = [own.python, "-m", "venv", "--clear", str(folder / "venv")]
+    # Its own pip serves: what that installs goes where the interpreter belongs that runs it.
+    command = [own.python, "-m", "venv", "--clear", "--without-pip", str(folder / "venv")]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
         last = ((done.stderr or done.stdout).strip().splitlines() or ["no output"])[-1]
