@@ -108,7 +108,7 @@ def _add_reliability(add) -> None:
     soak.add_argument(
         "--minutes", type=float, default=20.0, help="how long, unless all counts are reached (%(default)s)"
     )
-    soak.add_argument("--picture", help="also draw memory and latency into this PNG")
+    soak.add_argument("--picture", help="also draw memory and processor time into this PNG")
     chaos = add("chaos", "kill and cancel at random moments, and look at what is left")
     chaos.add_argument(
         "--minutes", type=float, default=20.0, help="how long, unless all counts are reached (%(default)s)"

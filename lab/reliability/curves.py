@@ -1,4 +1,4 @@
-"""The picture of a long run: memory and latency over its steps, on Pillow."""
+"""The picture of a long run: memory and processor time over its steps, on Pillow."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ DOT, LINE = (120, 160, 205), (170, 51, 51)
 
 
 def draw(soak: Soak, path: Path) -> None:
-    """A column for each part: memory above, latency below, each value a dot and the fitted line over them."""
+    """A column for each part: memory above, processor time below, each value a dot and the fitted line over them."""
     sheet = Image.new("RGB", ((WIDE + LEFT + GAP) * len(soak.parts), TOP + 2 * (HIGH + 62)), GROUND)
     ink = ImageDraw.Draw(sheet)
     for column, part in enumerate(soak.parts):
         left = LEFT + column * (WIDE + LEFT + GAP)
         ink.text((left, 10), f"{len(part.seconds)} {part.name}", fill=INK, font=font(18))
-        series = (("MB", part.memory, part.memory_slope), ("latency, %", part.relative_seconds(), part.latency_slope))
+        series = (
+            ("MB", part.memory, part.memory_slope),
+            ("processor time, % of its kind", part.relative_work(), part.work_slope),
+        )
         for row, (what, values, line) in enumerate(series):
             top = TOP + row * (HIGH + 62)
             _axes(ink, left, top, what, f"{line} per 1000", values, line)

@@ -28,9 +28,9 @@ class Slope:
         return self.per_thousand <= self.noise
 
     @property
-    def share(self) -> float:
-        """What the line rises for each thousand steps, as a share of its beginning."""
-        return self.per_thousand / max(self.start, 1e-9)
+    def grown(self) -> float:
+        """What the line rises over the series, as a share of its beginning."""
+        return self.per_thousand * self.count / 1000 / max(self.start, 1e-9)
 
     def __str__(self) -> str:
         return f"{self.per_thousand:+.1f} ± {self.noise:.1f}"
@@ -53,6 +53,12 @@ def slope(values: list[float], warm_up: float = WARM_UP) -> Slope:
 def memory(pid: int) -> float:
     """Resident memory of a process in MB (2^20 bytes)."""
     return psutil.Process(pid).memory_info().rss / 2**20
+
+
+def work(pid: int) -> float:
+    """Seconds that a process has kept a processor busy: what a busy machine does to the clock does little to them."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def files(folder: Path) -> set[str]:

@@ -14,7 +14,7 @@ from .serving import SYSTEM_TEMP, Served, shuffled, write_photos
 
 PROMPTS, TRAININGS, PICTURES = 1000, 200, 2000  # at most, of the three parts
 SHARES = {"prompts": 0.55, "trainings": 0.15, "batch": 0.3}  # of the time
-GROWS = 0.05  # share of its beginning that memory or latency may gain in a thousand steps beside the noise
+GROWS = 0.05  # share of its beginning that memory or work may gain over a part, beside the noise
 SAMPLE: tuple[str, ...] = ()  # examples that are run; all, if none is named
 SEED = 20
 
@@ -26,23 +26,27 @@ class Part:
     name: str
     kinds: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    work: list[float] = field(default_factory=list)  # seconds of processor time
     memory: list[float] = field(default_factory=list)  # MB
     failures: list[str] = field(default_factory=list)
 
-    def add(self, kind: str, seconds: float, memory: float) -> None:
+    def add(self, kind: str, seconds: float, work: float, memory: float) -> None:
         self.kinds.append(kind)
         self.seconds.append(seconds)
+        self.work.append(work)
         self.memory.append(memory)
 
-    def relative_seconds(self) -> list[float]:
-        """Each duration in percent of the median of its kind: kinds differ, a server that gets slower does not."""
-        by_kind = {kind: [s for k, s in zip(self.kinds, self.seconds, strict=True) if k == kind] for kind in self.kinds}
-        middle = {kind: sorted(own)[len(own) // 2] for kind, own in by_kind.items()}
-        return [100 * s / middle[kind] for kind, s in zip(self.kinds, self.seconds, strict=True)]
+    def _by_kind(self, values: list[float]) -> dict[str, list[float]]:
+        return {kind: [v for k, v in zip(self.kinds, values, strict=True) if k == kind] for kind in self.kinds}
+
+    def relative_work(self) -> list[float]:
+        """Each processor time in percent of the median of its kind: kinds differ, a server that gets slower does not."""
+        middle = {kind: max(sorted(own)[len(own) // 2], 0.01) for kind, own in self._by_kind(self.work).items()}
+        return [100 * work / middle[kind] for kind, work in zip(self.kinds, self.work, strict=True)]
 
     def medians(self) -> str:
         """Seconds of each kind."""
-        by_kind = {kind: [s for k, s in zip(self.kinds, self.seconds, strict=True) if k == kind] for kind in self.kinds}
+        by_kind = self._by_kind(self.seconds)
         return ", ".join(f"{kind} {sorted(own)[len(own) // 2]:.2f} s" for kind, own in sorted(by_kind.items()))
 
     @property
@@ -50,8 +54,8 @@ class Part:
         return measure.slope(self.memory)
 
     @property
-    def latency_slope(self) -> measure.Slope:
-        return measure.slope(self.relative_seconds())
+    def work_slope(self) -> measure.Slope:
+        return measure.slope(self.relative_work())
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ class Soak:
     def findings(self) -> list[str]:
         found = [f"{part.name}: {text}" for part in self.parts for text in part.failures]
         for part in self.parts:
-            for what, line in (("memory", part.memory_slope), ("latency", part.latency_slope)):
-                if line.share > GROWS and not line.is_flat:
-                    found.append(f"{part.name}: {what} grows by {100 * line.share:.0f} % in a thousand steps")
+            for what, line in (("memory", part.memory_slope), ("work", part.work_slope)):
+                if line.grown > GROWS and not line.is_flat:
+                    found.append(f"{part.name}: {what} grows by {100 * line.grown:.0f} % over {line.count} of them")
         found += [f"left behind: {name}" for name in self.unexpected]
         return found if self.same_bits else [*found, "an ordinary workflow has other bits afterwards"]
 
@@ -82,14 +86,14 @@ class Soak:
                 f"{part.memory[-1]:.0f}" if part.memory else "-",
                 str(part.memory_slope),
                 f"{sum(part.seconds) / max(len(part.seconds), 1):.2f}",
-                str(part.latency_slope),
+                str(part.work_slope),
                 str(len(part.failures)),
             ]
             for part in self.parts
         ]
 
 
-COLUMNS = ["part", "count", "MB first", "MB last", "MB per 1000", "s each", "latency %, per 1000", "failed"]
+COLUMNS = ["part", "count", "MB first", "MB last", "MB per 1000", "s each", "work %, per 1000", "failed"]
 
 
 def soak(at: Served, seconds: float) -> Soak:
@@ -136,10 +140,11 @@ def _trainings(at: Served, seconds: float) -> Part:
 
 
 def _one(at: Served, part: Part, kind: str, graph: dict) -> None:
+    before = measure.work(at.server.pid)
     run = at.run(graph)
     if run.status != "success":
         part.failures.append(f"{kind}: {run.status}: {run.message[:200]}")
-    part.add(kind, run.seconds, measure.memory(at.server.pid))
+    part.add(kind, run.seconds, measure.work(at.server.pid) - before, measure.memory(at.server.pid))
     if len(part.seconds) % 50 == 0:
         say(f"soak: {len(part.seconds)} {part.name}, {part.memory[-1]:.0f} MB")
 
@@ -148,13 +153,13 @@ def _batch(at: Served, seconds: float) -> Part:
     """One prompt that makes many pictures; it is cancelled when the time is over."""
     part, folder = Part("batch"), "soak-photos"
     write_photos(at.workspace.input / folder, PICTURES)
-    ends, last = time.monotonic() + seconds, [time.monotonic()]
+    ends, last = time.monotonic() + seconds, [time.monotonic(), measure.work(at.server.pid)]
 
     def on_event(event: dict) -> bool:
         if event["type"] == "aai.message":  # one before each picture; the host leaves out some of its progress
-            now = time.monotonic()
-            part.add("picture", now - last[0], measure.memory(at.server.pid))
-            last[0] = now
+            now = [time.monotonic(), measure.work(at.server.pid)]
+            part.add("picture", now[0] - last[0], now[1] - last[1], measure.memory(at.server.pid))
+            last[:] = now
         return time.monotonic() > ends
 
     run = at.run(prompts.batch(folder, "soak-batch"), on_event=on_event, timeout=seconds + 120)
