@@ -136,7 +136,14 @@ def _put_odd(graph: dict, rng: random.Random) -> str:
     node = graph[rng.choice(ours)]
     name = rng.choice(sorted(node["inputs"]))
     value = node["inputs"][name]
-    odd = mutate.odd_text(rng) if isinstance(value, str) and rng.random() < 0.5 else mutate.odd_json(value, rng)
+    if isinstance(
+        value, list
+    ):  # a wire stays one: a value in its place no editor writes, and the host's own nodes take none
+        odd = rng.choice(
+            [[rng.choice(sorted(graph)), 0], [value[0], 99], [value[0], -1], ["missing", 0], [], [value[0]]]
+        )
+    else:
+        odd = mutate.odd_text(rng) if isinstance(value, str) and rng.random() < 0.5 else mutate.odd_json(value, rng)
     node["inputs"][name] = odd
     return f"{node['class_type']}.{name} = {str(odd)[:80]!r}"
 

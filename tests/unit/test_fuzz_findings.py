@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zipfile
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from aai_pack.aai_models.adapt import checkpoint
 from aai_pack.aai_models.adapt.bridge import Bridge, fit
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.align.centre import read_centre
-from aai_pack.aai_models.errors import TokenError, TrainingError
+from aai_pack.aai_models.align.foreign_files import explain_file
+from aai_pack.aai_models.errors import PocketError, TokenError, TrainingError
 from aai_pack.aai_models.inject.manifest import Manifest
 from aai_pack.aai_models.inject.words import find_words, near_misses
+from aai_pack.pocket.world import scene, sounds
 from safetensors.torch import save_file
 
 DEEP = "[" * 100_000  # JSON that Python's reader gives up on with a RecursionError
@@ -109,3 +112,28 @@ def test_a_mean_of_sounds_that_is_too_deep_is_none(tmp_path):
     path = tmp_path / "encoder.safetensors"
     save_file({"x": torch.zeros(1)}, path, metadata={"aai.audio_centre": DEEP})
     assert read_centre(path) is None
+
+
+def test_an_encoder_in_an_archive_whose_directory_is_damaged(tmp_path):
+    """Names that are no text, and contents that do not unpack, are no reason to fail: the file is no CLAP."""
+    path = tmp_path / "clap.pt"
+    torch.save({"audio_branch.x": torch.zeros(2), "text_branch.y": torch.zeros(2)}, path)
+    assert "CLAP" in str(explain_file(path))
+    data = path.read_bytes()
+    local = data.index(b"data.pkl") - 4
+    path.write_bytes(data[:local] + b"\x80\x80\x80\x80" + data[local + 4 :])
+    assert explain_file(path) is None or "CLAP" in str(explain_file(path))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"audio_branch. text_branch. " * 1000)
+    packed = path.read_bytes()
+    begins = packed.index(b"data.pkl") + 8
+    path.write_bytes(packed[:begins] + b"\xff" * 16 + packed[begins + 16 :])
+    assert explain_file(path) is None
+
+
+@pytest.mark.parametrize("loudness", [float("nan"), float("inf")])
+def test_a_loudness_that_is_no_number(loudness):
+    with pytest.raises(PocketError, match="loudness"):
+        sounds.synthesise("fire", loudness)
+    with pytest.raises(PocketError, match="loudness"):
+        scene.draw(scene.plain_scene("fire", loudness=loudness))
