@@ -205,11 +205,11 @@ class TestWalks:
 
 
 def shown_for(given: str, text: str) -> str:
-    token = shown._given.set((given,))
+    token = short_paths._given.set((given,))
     try:
         return short_paths.without_paths(text)
     finally:
-        shown._given.reset(token)
+        short_paths._given.reset(token)
 
 
 def test_paths_in_messages(inputs, monkeypatch):
@@ -228,7 +228,7 @@ def test_paths_in_messages(inputs, monkeypatch):
         "3.1/s, and/or, 1 / 2, </s>, https://a.example/b, a \\(b\\), <A*>": "3.1/s, and/or, 1 / 2, </s>, "
         "https://a.example/b, a \\(b\\), <A*>",
     }.items():
-        expected = expected.replace("comfyui-align-adapt-inject", shown.PACK.name)
+        expected = expected.replace("comfyui-align-adapt-inject", short_paths.PACK.name)
         assert shown_for(given, text) == expected
 
 

@@ -56,7 +56,8 @@ class RunFiles:
         adapters = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
         try:
             report = Report(**{**record["report"], "notes": tuple(record["report"]["notes"])})
-        except (TypeError, KeyError):  # of another version
+            report.text()
+        except (TypeError, KeyError, ValueError, AttributeError):  # of another version, or damaged
             return None
         tell(f"Training {self.name} was already complete; this is its word.")
         return adapters, record, report

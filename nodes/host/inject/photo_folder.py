@@ -86,5 +86,5 @@ def _sort_in(found: PhotoFolder, stamps: dict[Path, str], path: Path, suffixes: 
 def _is_of_a_batch(path: Path) -> bool:
     try:
         return is_record(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
