@@ -28,9 +28,8 @@ class CLIP:
         try:
             require_tokenizer(folder)
             self._tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model, told = transformers.CLIPModel.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True
-            )
+            options = {"local_files_only": True, "output_loading_info": True}
+            self._model, told = _load_model(transformers.CLIPModel, folder, options)
         except Exception as error:
             raise StudyError(
                 f"{folder} cannot be read as a CLIP ({type(error).__name__}: {str(error)[:200]})",
@@ -74,6 +73,11 @@ class CLIP:
     def score(self, pictures: Sequence[Image.Image], texts: list[str]) -> Tensor:
         """Cosines of pictures and their texts (N,)."""
         return (self.see(pictures) * self.read(texts)).sum(1)
+
+
+def _load_model(kind, folder: Path, options: dict):
+    """(model, what was found in its file)."""
+    return kind.from_pretrained(folder, **options)
 
 
 def clip_input(picture: Image.Image, side: int) -> Tensor:

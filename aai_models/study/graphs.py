@@ -81,7 +81,7 @@ def _token(plan: Plan, sound: Sound, kind: str, files: dict[str, str]) -> dict:
         settings = {"audio_gain": 1.0, "vocabulary": 0, **plan.untrained}
         graph[TOKEN] = _node("AAI_WordFromSound", {"clip": [MODELS, 1], "audio_feature": [FEATURE, 0], **settings})
         return graph
-    settings = {"steps": 300, "learning_rate": 0.005, "batch_size": 1, "resolution": min(plan.size), "seed": 0}
+    settings: dict = {"steps": 300, "learning_rate": 0.005, "batch_size": 1, "resolution": min(plan.size), "seed": 0}
     settings |= {"prompt": f"a photo of {A_STAR}", **plan.training, "mode": MODES[kind]}
     wires = {"model": [MODELS, 0], "clip": [MODELS, 1], "vae": [MODELS, 2], "audio_feature": [FEATURE, 0]}
     for number, picture in enumerate(sound.references):

@@ -121,7 +121,8 @@ def _run(record: Record, server: Server, graph: dict, place: tuple, stem: str) -
     file = f"pictures/{stem}.png"
     record.write(file, server.fetch(images[0]))
     seconds = round(time.monotonic() - started, 2)
-    picture = Picture(*place, file, workflow, identity, file_hash(record.folder / file), seconds)
+    made: dict = {"file": file, "workflow": workflow, "identity": identity, "seconds": seconds}
+    picture = Picture(*place, sha256=file_hash(record.folder / file), **made)
     record.add(picture)
     return picture
 
