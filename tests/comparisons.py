@@ -26,11 +26,17 @@ def write_wave(path: Path, frequency: float = 440.0, seconds: float = 0.4) -> No
         file.writeframes(samples.astype("<i2").tobytes())
 
 
-def plan_of(base: Path, sounds=("rooster", "train", "cat"), methods=("word", "inversion", "untrained", "adapter"), **more):
+def plan_of(
+    base: Path, sounds=("rooster", "train", "cat"), methods=("word", "inversion", "untrained", "adapter"), **more
+):
     """A plan on the pocket models whose sounds have those names."""
     scene = {"thing": "cat", "place": "snow", "colour": "red", "style": "photo", "loudness": 0.5, "seed": 0, "count": 1}
     entries = [
-        {"name": name, "audio": {"pocket": {"thing": "cat", "loudness": 0.5, "seed": 1}}, "references": [{"pocket": scene}]}
+        {
+            "name": name,
+            "audio": {"pocket": {"thing": "cat", "loudness": 0.5, "seed": 1}},
+            "references": [{"pocket": scene}],
+        }
         for name in sounds
     ]
     table = {"name": "test", "models": {"pocket": {}}, "size": [128, 128], "prompts": ["a photo of a {}"], "seeds": [1]}
@@ -60,7 +66,9 @@ def comparison(folder: Path, **plan) -> Record:
     return record
 
 
-def answers(study_id: str, study: dict, number: int, rate, prefer, participant: str = "", count: int | None = None) -> dict:
+def answers(
+    study_id: str, study: dict, number: int, rate, prefer, participant: str = "", count: int | None = None
+) -> dict:
     """What the page would save for a participant. `rate(method, item)` gives 1..5, `prefer(item)` a method's name;
     `count`: how many answers until the person stopped."""
     methods, given = study["methods"], []

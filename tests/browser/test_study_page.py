@@ -158,8 +158,7 @@ def test_the_script_has_the_orders_of_the_module(study, people):
 
 
 def test_consent_comes_first_and_the_sound_plays(study, people):
-    folder, _, key = study
-    opened = people(folder / "page" / "index.html", "?number=5")
+    opened = people(study[0] / "page" / "index.html", "?number=5")
     assert opened.locator("#stored").is_visible() and opened.locator("main img").count() == 0
     assert opened.get_by_text(HTML).first.is_visible(), "names are shown as they are written"
     opened.locator("#begin").click()

@@ -76,7 +76,9 @@ class TestBlind:
 
 
 def test_html_in_names_stays_text(tmp_path):
-    record = comparison(tmp_path, sounds=(HTML, "cat"), methods=("word", {"name": HTML, "kind": "adapter"}), prompts=[f"{{}} {HTML}"])
+    record = comparison(
+        tmp_path, sounds=(HTML, "cat"), methods=("word", {"name": HTML, "kind": "adapter"}), prompts=[f"{{}} {HTML}"]
+    )
     page.write_page(record, PageSettings(title=HTML + "@DATA@", contact=HTML, consent=HTML))
 
     class Elements(HTMLParser):
@@ -162,7 +164,11 @@ class TestCollected:
         rows = list(csv.DictReader((study[0] / "results" / collect.TABLE).open(encoding="utf-8")))
         assert len(rows) == 8 * (12 + 2 + 3 + 1)
         chosen = [row for row in rows if row["part"] == "preference"]
-        assert {row["method"] for row in chosen} == {BEST} and {row["sound"] for row in chosen} == {"rooster", "train", "cat"}
+        assert {row["method"] for row in chosen} == {BEST} and {row["sound"] for row in chosen} == {
+            "rooster",
+            "train",
+            "cat",
+        }
         assert "| sound + adapter" in capsys.readouterr().out
 
     def test_one_participant_is_a_result_without_intervals(self, study, capsys):
@@ -261,7 +267,9 @@ DAMAGES = {
     "an answer that is none": lambda given: given | {"answers": [None, *given["answers"][1:]]},
     "a rating of 9": lambda given: given | {"answers": [given["answers"][0] | {"value": 9}, *given["answers"][1:]]},
     "a rating of 2.5": lambda given: given | {"answers": [given["answers"][0] | {"value": 2.5}, *given["answers"][1:]]},
-    "another picture": lambda given: given | {"answers": [given["answers"][0] | {"picture": "x"}, *given["answers"][1:]]},
+    "another picture": lambda given: (
+        given | {"answers": [given["answers"][0] | {"picture": "x"}, *given["answers"][1:]]}
+    ),
     "a chosen picture that was not shown": lambda given: (
         given | {"answers": [*given["answers"][:-1], given["answers"][-1] | {"picture": "x"}]}
     ),

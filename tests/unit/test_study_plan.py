@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_what_is_wrong_with_a_plan_is_said(name, tmp_path):
     good = json.loads((PLANS / "pocket.json").read_text(encoding="utf-8"))
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({**good, **change} if isinstance(change, dict) else change), encoding="utf-8")
-    with pytest.raises(StudyError, match=".") as error:
+    with pytest.raises(StudyError) as error:
         plan.read_plan(path)
     assert told in str(error.value)
 
@@ -82,7 +83,7 @@ def test_a_square_is_latin_and_balanced_for_what_comes_before(count):
     assert all(sorted(row) == list(range(count)) for row in rows)
     for column in zip(*rows, strict=True):
         assert set(Counter(column).values()) == {len(rows) // count}
-    before = Counter(pair for row in rows for pair in zip(row, row[1:], strict=False))
+    before = Counter(pair for row in rows for pair in pairwise(row))
     assert count == 1 or (len(before) == count * (count - 1) and len(set(before.values())) == 1)
 
 
