@@ -67,3 +67,7 @@ class PocketError(ExplainedError):
 
 class DeviceError(ExplainedError):
     """A device that is not available."""
+
+
+class StudyError(ExplainedError):
+    """A comparison of methods, its figures, or answers of people that cannot be used as they are."""

@@ -18,6 +18,7 @@ def test_it_holds_what_nodes_need_and_nothing_else():
     files = archive.files()
     assert {path.parts[0] for path in files} <= ROOMS | PAPERS
     assert {path.parts[0] for path in files} >= {"aai_models", "nodes", "pocket", "web", "__init__.py", "LICENSE"}
+    assert not [path for path in files if path.parts[:2] == ("aai_models", "study")], "a laboratory's tool"
     pages = {path.parts[2] for path in files if path.parts[:2] == ("web", "docs")}
     assert "AAI_TrainAudioToken" in pages, "a pattern for the repository's docs leaves out the nodes' help"
 

@@ -33,9 +33,11 @@ ALLOWED = {
     **{room: {"aai_models", "aai_models.audio", *ALIGN, *COMMANDS} for room in COMMANDS},
     "aai_models.adapt": {"aai_models", "aai_models.audio", "aai_models.adapt"},
     "aai_models.inject": {"aai_models", "aai_models.audio", "aai_models.inject"},
+    # Compares the methods over ComfyUI's API, so that it needs no other stage; of Align it uses the encoders alone.
+    "aai_models.study": {"aai_models", "aai_models.audio", "aai_models.align", "aai_models.study"},
     "pocket": {"pocket"} | METHOD,
     "devtools": {"devtools"},
-    "lab": {"lab", "devtools", "pocket", *ALIGN[1:]} | METHOD,
+    "lab": {"lab", "devtools", "pocket", "aai_models.study", *ALIGN[1:]} | METHOD,
 }
 PRODUCT = ("aai_models", "nodes", "pocket", "lab", "devtools")
 
