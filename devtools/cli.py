@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from .browser import NO_BROWSER, ensure_browser
 from .hosts import DEFAULT_VERSION, RECIPES, ROOT, Host, ensure_host
 from .report import DevError, say
 from .server import DIES_WITH_PARENT
+
+MOST_PROCESSES = 4  # of a test run; each holds a ComfyUI and starts another, some 4 GB together
 
 
 def _run_in_host(host: Host, arguments: list[str], **options) -> int:
@@ -47,10 +50,21 @@ def command_test(options, rest: list[str]) -> int:
     paths = [str(Path(a).resolve()) if Path(a.partition("::")[0]).exists() else a for a in rest]
     named = any(Path(a.partition("::")[0]).exists() for a in rest)
     arguments = ["-m", "pytest", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
-    arguments += ["--aai-host", options.host, *paths, *([] if named else [str(ROOT / "tests")])]
+    arguments += ["--aai-host", options.host, *paths]
+    if not named:
+        arguments += [*_on_all_cores(options), str(ROOT / "tests")]
     if options.browser or not named:
         arguments += _with_browser(options)
     return _run_in_host(host, arguments, cwd=host.comfyui)
+
+
+def _on_all_cores(options) -> list[str]:
+    """Whole files shared among processes, each on a core of its own; a GPU has room for one process. pytest's arguments."""
+    count = min(os.cpu_count() or 1, MOST_PROCESSES)
+    if options.device != "cpu" or count == 1:
+        return []
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of several processes on one core wait for each other
+    return ["--numprocesses", str(count), "--dist", "loadfile"]
 
 
 def _with_browser(options) -> list[str]:

@@ -122,7 +122,7 @@ class AAI_LoadCAVT(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="AAI_LoadCAVT",
-            display_name="Load CAVT-MAE",
+            display_name="Load Audio Encoder",
             category=CATEGORY,
             description=(
                 "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or a CLAP, "
@@ -166,7 +166,7 @@ class AAI_CAVTEncode(io.ComfyNode):
             category=CATEGORY,
             description="Turns a sound into an audio feature, which can be compared with pictures and becomes a word.",
             inputs=[
-                CAVTModel.Input("cavt", tooltip="The audio encoder, from Load CAVT-MAE."),
+                CAVTModel.Input("cavt", tooltip="The audio encoder, from Load Audio Encoder."),
                 io.Audio.Input(
                     "audio", tooltip="A sound or a batch of sounds, of any sample rate and number of channels."
                 ),
@@ -210,7 +210,7 @@ class AAI_CAVTEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, cavt, audio, short_clip, long_clip, level="as_recorded") -> io.NodeOutput:
-        encoder = expect(cavt, HOSTED, "cavt", "Load CAVT-MAE")
+        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder")
         waveform, sample_rate = as_waveform(audio)
         require_heard(waveform, sample_rate, long_clip)
         policies = {"short_clip": short_clip, "long_clip": long_clip, "level": level}

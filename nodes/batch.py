@@ -111,7 +111,7 @@ class AAI_BatchStylize(io.ComfyNode):
                     ),
                 ),
                 CAVTModel.Input(
-                    "cavt", optional=True, tooltip="For a folder of sounds: the audio encoder, from Load CAVT-MAE."
+                    "cavt", optional=True, tooltip="For a folder of sounds: the audio encoder, from Load Audio Encoder."
                 ),
                 io.Int.Input(
                     "vocabulary",

@@ -159,6 +159,8 @@ def directions(drawn: Shares, rows: Mapping[str, Mapping[str, Tensor]], vectors:
 
 def _means(drawn: Shares, rows: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The weighted mean of the labels' mean rows as unit vectors, key -> (width,)."""
-    keys = rows[drawn[0][0]]
-    means = {key: sum(share * rows[name][key].mean(0) for name, share in drawn) for key in keys}
-    return {key: F.normalize(mean, dim=-1) for key, mean in means.items()}
+    found = {}
+    for key in rows[drawn[0][0]]:
+        parts = torch.stack([share * rows[name][key].mean(0) for name, share in drawn])
+        found[key] = F.normalize(parts.sum(0), dim=-1)
+    return found

@@ -17,7 +17,7 @@ from .alignment import KNOWN, alignment_of
 from .cavt_mae import CAVTMAE
 from .centre import mean_feature, write_centre
 from .convert import DTYPES, convert, file_sha256, read_state_dict
-from .encoders import CAVTEncoder
+from .encoders import CAVTEncoder, TransformersEncoder
 from .library import INDEX_NAME, Library, build
 
 
@@ -32,7 +32,10 @@ def command_convert(options) -> None:
 
 
 def command_centre(options) -> None:
-    encoder = CAVTEncoder(_load_encoder(options.encoder))
+    if options.encoder.is_dir():
+        encoder = TransformersEncoder.from_folder(options.encoder)
+    else:
+        encoder = CAVTEncoder(_load_encoder(options.encoder))
     centre, count = mean_feature(options.folder, encoder.encode, lambda done, total: _progress(done, total, "sounds"))
     write_centre(options.encoder, centre)
     print(f"{options.encoder}: mean of {count} sounds, length {float(centre.norm()):.3f}")
@@ -90,8 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         "words without training; files that `train` wrote say so themselves",
     )
     sub.set_defaults(run=command_convert)
-    sub = subparsers.add_parser("centre", help="put the mean feature of a folder of sounds into an encoder's file")
-    sub.add_argument("encoder", type=Path, help="a .safetensors file; it is rewritten")
+    sub = subparsers.add_parser("centre", help="keep the mean feature of a folder of sounds with an encoder")
+    sub.add_argument(
+        "encoder",
+        type=Path,
+        help="a .safetensors file, which is rewritten, or the folder of a CLAP or PE-AV, which gets a file aai_centre",
+    )
     sub.add_argument("folder", type=Path, help="recordings of as many kinds as possible")
     sub.set_defaults(run=command_centre)
     cli.add_to(subparsers)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CheckpointError, TrainingError
+from .aligned_text import AlignedText
 from .alignment import CLIP_L, CLIP_L_WIDTH
 from .encoders import DISTINCT, TransformersEncoder
 from .self_test import require_two
@@ -228,7 +229,7 @@ def orthonormal(n_in: int, n_out: int, seed: int = 0) -> Tensor:
     return q if n_in >= n_out else q.T.contiguous()
 
 
-def class_texts(texts: TextEncoder, labels: list[str], prompt: str) -> Tensor:
+def class_texts(texts: TextEncoder | AlignedText, labels: list[str], prompt: str) -> Tensor:
     """One unit vector (C, D) for each label: the mean over a prompt style's sentences."""
     if prompt not in PROMPTS:
         raise TrainingError(f"prompt is {prompt!r}", f"Known are {', '.join(PROMPTS)}")

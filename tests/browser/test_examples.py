@@ -99,7 +99,7 @@ class TestBlueprint:
     VALUES = {
         "AAI_LoadAudio": {"audio": "thunder.wav", "start": 0, "duration": 10.24},
         "AAI_CAVTEncode": {"short_clip": "tile", "long_clip": "first", "level": "as_recorded"},
-        "AAI_WordFromSound": {"audio_gain": 1, "vocabulary": 0, "bridge": "ridge", "nearest_words": 0},
+        "AAI_WordFromSound": {"audio_gain": 1, "vocabulary": 0, "bridge": "auto", "nearest_words": 0},
         "AAI_BatchStylize": {
             "folder": "photos",
             "output": "stylised",

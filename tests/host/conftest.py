@@ -29,6 +29,8 @@ def _move_weights() -> None:
 
 
 def pytest_configure(config):
+    if not _runs_tests(config):
+        return
     from aai_pack.devtools import in_process
     from aai_pack.devtools.server import Workspace
 
@@ -38,7 +40,14 @@ def pytest_configure(config):
         _move_weights()
 
 
+def _runs_tests(config) -> bool:
+    """False in the process that only hands tests to others."""
+    return hasattr(config, "workerinput") or not config.getoption("numprocesses", None)
+
+
 def pytest_report_header(config):
+    if not _runs_tests(config):
+        return None
     return f"ComfyUI computes on {device.current()}, its weights are {config.aai_weights}"
 
 
@@ -52,7 +61,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_unconfigure(config):
-    config.aai_process_workspace.close()
+    if _runs_tests(config):
+        config.aai_process_workspace.close()
 
 
 def _prepare(workspace, recordings):

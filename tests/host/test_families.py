@@ -143,7 +143,7 @@ def test_the_order_of_a_batch_does_not_matter(models):
 
 def test_a_clip_of_another_family(models, family):
     other = micro.build("sd2" if family != "sd2" else "sd15")
-    with pytest.raises(TrainingError, match="values a token"):
+    with pytest.raises(TrainingError, match="values for each token"):
         train((models[0], other[1], models[2]))
 
 

@@ -347,7 +347,7 @@ def test_windows_of_words(models):
         ({"reweight": "storm: 2"}, "'storm', which the prompt does not hold"),
         ({"reweight": "storm"}, "a word, a colon and a number"),
         ({"word_windows": "beach: 0.9-0.1"}, "word_windows"),
-        ({"controller": "AttentionReplace"}, "as many|word for word"),
+        ({"controller": "AttentionReplace"}, "needs the same number in both"),
         ({"controller": "nonsense"}, "one of"),
         ({"blend_words": "storm"}, "'storm', which no prompt holds"),
         ({"blend_words": "beach, strom"}, "'strom', which no prompt holds"),

@@ -86,7 +86,7 @@ def test_what_does_not_fit():
     features, rows = world()
     with pytest.raises(TokenError, match="768 values"):
         fit(features, rows).carry(torch.zeros(768))
-    with pytest.raises(TokenError, match="10 words"):
+    with pytest.raises(TokenError, match="10 usable words"):
         fit(features[:10], {key: r[:10] for key, r in rows.items()})
 
 

@@ -140,7 +140,7 @@ class TestLoader:
     def test_a_width_that_its_heads_cannot_share(self):
         tensors = {name: t[..., :100] if t.shape[-1] == 128 else t for name, t in tiny().items()}
         tensors["patch_embed_a.proj.weight"] = torch.zeros(100, 1, 16, 16)
-        with pytest.raises(CheckpointError, match="100 wide"):
+        with pytest.raises(CheckpointError, match="features of width 100"):
             CAVTMAE.from_state_dict(tensors)
 
     def test_self_test_finds_weights_that_hear_nothing(self):

@@ -116,7 +116,7 @@ class TestFolders:
 
     @pytest.mark.parametrize("twin", LAYOUTS, indirect=True)
     @pytest.mark.parametrize("count", [1, 12])
-    def test_missing_tensors_are_noise(self, twin, count):
+    def test_missing_tensors_would_be_random(self, twin, count):
         def is_read(name: str) -> bool:
             return name.startswith(("audio_model.", "audio_encoder.")) and name.endswith("weight")
 
@@ -128,7 +128,7 @@ class TestFolders:
 
         published_twins.change_tensors(twin, without)
         assert len(gone) == count
-        found = re.search(r"published lacks (\d+) tensors?, the first is (\S+)\. .* noise", refusal(twin))
+        found = re.search(r"published lacks (\d+) tensors?, the first is (\S+)\. .* random", refusal(twin))
         assert found and int(found[1]) == count and gone[0].endswith(found[2])
 
     @pytest.mark.parametrize("twin", ["larger", pytest.param("pe_audio", marks=needs_pe)], indirect=True)

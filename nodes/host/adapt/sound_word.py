@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....aai_models.adapt.labels import Heard, directions, word_rows
 from ....aai_models.adapt.token import AudioToken
-from ....aai_models.align.aligned_text import HasAlignedText
+from ....aai_models.align.aligned_text import AlignedText, HasAlignedText
 from ....aai_models.align.alignment import CLIP_L
 from ....aai_models.errors import CheckpointError, TokenError
 from ..base.prompt_words import require_encoders
@@ -113,7 +113,7 @@ def _over_bridge(clip, sound: AudioFeature, gain: float, settings: WordSettings,
     return word_from_sound(clip, sound.vectors[0], gain, settings.vocabulary, kind, *ear)
 
 
-def own_texts_of(clip, sound: AudioFeature):
+def own_texts_of(clip, sound: AudioFeature) -> AlignedText | None:
     """The texts that a bridge starts from where it is not CLIP-L's; None where it is, or where there are none."""
     return None if can_bridge(clip, sound.vectors.shape[-1], sound.aligned_with) else texts_of(clip, sound)
 
@@ -132,10 +132,22 @@ def carried_like(token: AudioToken, clip, sound: AudioFeature) -> dict[str, Tens
     if token.metadata.get("bridge") == "labels":
         return _labels_like(token, clip, sound)
     own = own_texts_of(clip, sound)
+    _require_same_texts(token, own, sound.encoder)
     if own is None:
         require_aligned(sound.aligned_with, sound.encoder)
         return bridge_of_token(token, clip).carry(sound.vectors[0], sound.centre)
     return bridge_of_token(token, clip, own).carry(sound.vectors[0], centre_of(sound.ear))
+
+
+def _require_same_texts(token: AudioToken, own: AlignedText | None, encoder: str) -> None:
+    """Raise `TokenError`, before a bridge is built, where a word's bridge begins at the texts of another encoder."""
+    made = token.metadata.get("bridge_vocabulary", "").partition("-")[2]
+    if "bridge_vocabulary" in token.metadata and made != (own.digest if own else ""):
+        raise TokenError(
+            f"{encoder or 'The encoder of this sound'} did not make this word",
+            "Its sound went over the bridge of another encoder's texts",
+            "Encode the sound with the audio encoder that the word was made with",
+        )
 
 
 def _labels_like(token: AudioToken, clip, sound: AudioFeature) -> dict[str, Tensor]:

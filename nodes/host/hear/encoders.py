@@ -104,11 +104,11 @@ class HostedTransformers:
     """An encoder of `transformers` whose memory ComfyUI manages. Always loaded whole, as its layers are not the host's."""
 
     has_images = False
-    centre = None
     aligned_with = ""  # its sounds lie among its own texts
 
     def __init__(self, encoder: TransformersEncoder, path: str):
         self.encoder, self.name, self.dim, self.path = encoder, encoder.name, encoder.dim, path
+        self.centre = read_centre(path)
         self._texts: HostedTexts | None = None
         self.patcher = comfy.model_patcher.ModelPatcher(
             _Holder(encoder.model),

@@ -58,7 +58,7 @@ def find_for_sound(
         raise LibraryError(
             f"The sound was encoded with {feature.encoder}, but the pictures use {encoder.name}",
             "Both must be encoded with the same encoder",
-            "Connect the same Load CAVT-MAE to both nodes",
+            "Connect the same Load Audio Encoder to both nodes",
         )
     images, names = [image[None] for image in own[:k]], ["your own"] * len(own[:k])
     scores = [1.0] * len(images)
@@ -88,7 +88,7 @@ def _retrieve(
         raise LibraryError(
             f"The encoder {encoder.name} cannot encode pictures",
             "Finding pictures needs a CAVT-MAE file with both towers",
-            "Choose one in Load CAVT-MAE, or connect pictures of your own",
+            "Choose one in Load Audio Encoder, or connect pictures of your own",
         )
     status = Path(encoder.path).stat()
     index = folders.library_index(folder)
