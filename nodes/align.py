@@ -128,7 +128,7 @@ class AAI_LoadCAVT(io.ComfyNode):
     def define_schema(cls):
         return schema(
             node_id="AAI_LoadCAVT",
-            display_name="Load Audio Encoder",
+            display_name="Load Audio Encoder (AAI)",
             search_aliases=["audio encoder", "CAV-MAE", "CAVT-MAE", "CLAP", "PE-AV", "ImageBind", "AudioToken"],
             category=CATEGORY,
             description=(
@@ -174,7 +174,7 @@ class AAI_CAVTEncode(io.ComfyNode):
             category=CATEGORY,
             description="Turns a sound into an audio feature, which can be compared with pictures and becomes a word.",
             inputs=[
-                CAVTModel.Input("cavt", tooltip="The audio encoder, from Load Audio Encoder."),
+                CAVTModel.Input("cavt", tooltip="The audio encoder, from Load Audio Encoder (AAI)."),
                 io.Audio.Input(
                     "audio", tooltip="A sound or a batch of sounds, of any sample rate and number of channels."
                 ),
@@ -218,7 +218,7 @@ class AAI_CAVTEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, cavt, audio, short_clip, long_clip, level="as_recorded") -> io.NodeOutput:
-        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder")
+        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder (AAI)")
         waveform, sample_rate = as_waveform(audio)
         require_heard(waveform, sample_rate, long_clip)
         policies = {"short_clip": short_clip, "long_clip": long_clip, "level": level}

@@ -114,7 +114,9 @@ class AAI_BatchStylize(io.ComfyNode):
                     ),
                 ),
                 CAVTModel.Input(
-                    "cavt", optional=True, tooltip="For a folder of sounds: the audio encoder, from Load Audio Encoder."
+                    "cavt",
+                    optional=True,
+                    tooltip="For a folder of sounds: the audio encoder, from Load Audio Encoder (AAI).",
                 ),
                 io.Int.Input(
                     "vocabulary",

@@ -87,7 +87,7 @@ class AAI_RetrieveImages(io.ComfyNode):
     def execute(
         cls, cavt, audio_feature, folder, k, minimum_similarity, one_per_source, own_pictures=None, clip_vision=None
     ) -> io.NodeOutput:
-        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder")
+        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder (AAI)")
         feature = expect(audio_feature, AudioFeature, "audio_feature", "Encode Sound")
         own = [] if own_pictures is None else list(own_pictures)
         found = pictures.find_for_sound(
