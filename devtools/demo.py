@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import on_pocket, page, story, strips, workflows
+from . import comparison, on_pocket, page, story, strips, workflows
 from .client import Client, Run
 from .hosts import ensure_host, ensure_recordings
 from .report import DevError, say, step
@@ -24,10 +24,15 @@ NOTES = {
 }
 
 
-def save_outputs(client: Client, run: Run, folder: Path) -> list[str]:
-    """Copy the pictures and sounds that a run put out into `folder`; returns their names."""
+def save_outputs(client: Client, run: Run, prompt: dict, folder: Path) -> list[str]:
+    """Copy the pictures and sounds that a run put out into `folder`; returns their names.
+
+    What the pack's nodes show on themselves is left out: the graph's own preview and save nodes say what counts.
+    """
     names = []
-    for shown in run.outputs.values():
+    for node, shown in run.outputs.items():
+        if prompt.get(node, {}).get("class_type", "").startswith("AAI_"):
+            continue
         for file in [*shown.get("images", []), *shown.get("audio", [])]:
             if isinstance(file, dict) and file["type"] in ("output", "temp"):
                 target = folder / file["filename"]
@@ -48,7 +53,7 @@ def run_example(client: Client, name: str, prompt: dict, folder: Path) -> dict:
         run = client.run(prompt, timeout=600)
     losses = [loss for shown in run.outputs.values() for series in shown.get("aai_losses", []) for loss in series]
     inputs = [node["inputs"] for node in prompt.values()]
-    outputs = save_outputs(client, run, folder)
+    outputs = save_outputs(client, run, prompt, folder)
     heard, seen, learning = (
         [file for file in outputs if file.startswith(start)]
         for start in (on_pocket.SOUND, on_pocket.REFERENCE, on_pocket.LEARNING)
@@ -99,13 +104,15 @@ def run_demo(version: str, out: Path, sounds: Path | None, models: str, pictures
                 run_example(client, name, prepared(name, stand_ins, models), files) for name in workflows.names()
             ]
             gallery = run_gallery(client, stand_ins, files) if models == "pocket" else []
+            compared = comparison.compare(server.url, out) if models == "pocket" else {}
             if any(entry["status"] != "success" for entry in entries + gallery):
                 say(f"the end of ComfyUI's log:\n{server.tail()}")
         for entry in entries:
             for name in [*entry["page"]["sounds"], *entry["page"]["references"]]:
                 if (workspace.input / name).is_file():
                     shutil.copy(workspace.input / name, files / name)
-    (out / "index.html").write_text(page.render(version, NOTES[models], entries, gallery, files), encoding="utf-8")
+    rendered = page.render(version, NOTES[models], entries, gallery, files, compared.get("page", ""))
+    (out / "index.html").write_text(rendered, encoding="utf-8")
     if pictures is not None:
         strips.write(entries, files, pictures)
     report = {
@@ -114,11 +121,15 @@ def run_demo(version: str, out: Path, sounds: Path | None, models: str, pictures
         "seconds": round(time.monotonic() - started, 1),
         "workflows": [_without_page(entry) for entry in entries],
         "gallery": [_without_page(entry) for entry in gallery],
+        **({"comparison": compared} if compared else {}),
     }
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     failed = [entry["name"] for entry in entries + gallery if entry["status"] != "success"]
+    failed += ["the comparison"] if compared.get("status") == "error" else []
     worked = sum(entry["status"] == "success" for entry in entries)
     say(f"{worked} of {len(entries)} workflows succeeded; open {out / 'index.html'}")
+    if compared.get("page"):
+        say(f"the methods side by side, with their figures: {out / compared['page']}")
     return 1 if failed or not entries else 0
 
 

@@ -18,6 +18,8 @@ from .cavt_mae import CAVTMAE
 from .centre import mean_feature, write_centre
 from .convert import DTYPES, convert, file_sha256, read_state_dict
 from .encoders import CAVTEncoder, TransformersEncoder
+from .imagebind_convert import convert_imagebind
+from .imagebind_files import find_weights
 from .library import INDEX_NAME, Library, build
 
 
@@ -26,7 +28,10 @@ def _load_encoder(path: Path) -> CAVTMAE:
 
 
 def command_convert(options) -> None:
-    metadata = convert(options.source, options.target, options.dtype, options.audio_only, options.aligned_with)
+    if find_weights(options.source) is not None:
+        metadata = convert_imagebind(options.source, options.target, options.dtype, options.audio_only)
+    else:
+        metadata = convert(options.source, options.target, options.dtype, options.audio_only, options.aligned_with)
     print(f"{options.target}: {metadata['variant']}, {metadata['dtype']}, from sha256 {metadata['sha256']}")
     print(f"aligned with: {alignment_of(metadata) or 'no text encoder (for words without training)'}")
 
@@ -84,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", type=Path)
     sub.add_argument("target", type=Path)
     sub.add_argument("--dtype", choices=DTYPES, default="fp16")
-    sub.add_argument("--audio-only", action="store_true", help="leave the image tower out")
+    sub.add_argument("--audio-only", action="store_true", help="leave the image tower out; of ImageBind the texts")
     sub.add_argument(
         "--aligned-with",
         choices=KNOWN,

@@ -85,6 +85,12 @@ def test_a_failure_is_shown_in_its_place(files):
     assert "no &lt;memory&gt; left" in html
 
 
+def test_it_links_to_the_comparison_where_there_is_one(files):
+    link = '<a href="comparison/index.html">'
+    assert link in page.render("1", "", entries(), [], files, "comparison/index.html")
+    assert link not in page.render("1", "", entries(), [], files)
+
+
 def test_the_pictures_of_the_documentation(files, tmp_path):
     folder = tmp_path / "assets"
     strips.write(entries(), files, folder)

@@ -14,6 +14,7 @@ from ..base.centre import centre_of
 from ..base.types import AudioFeature
 from .bridge import bridge_of, origin, require_bridge, unaligned
 from .listen import Listening, has_labels, label_rows, listen
+from .row_word import ORIGIN, is_row, reads_rows, training_notes, word_keys
 from .sound_word import falls_back, label_origin, own_texts_of
 
 
@@ -22,7 +23,7 @@ class Carried:
     """The sounds of a training among words."""
 
     directions: tuple[dict[str, Tensor], ...] = ()  # of each sound, key -> (width,) or (vectors, width); empty: nowhere
-    origin: tuple[dict[str, str], ...] = ()  # metadata of each
+    origin: tuple[dict[str, str], ...] = ()  # metadata of each; empty: nothing to say
     notes: tuple[str, ...] = ()  # what to tell of it
     candidates: tuple[str, ...] = ()  # labels that the start may be chosen from
 
@@ -30,9 +31,14 @@ class Carried:
 def carry(clip, sounds: AudioFeature, config: AdaptConfig) -> Carried:
     """The sounds by `config.bridge`.
 
-    `auto`: labels where the encoder has texts or labels; the ridge for an aligned one that is not sure; else none. Loads
-    what is not kept yet. Raises `TokenError` for a way that the sounds cannot take.
+    `auto`: labels where the encoder has texts or labels; the ridge for an aligned one that is not sure; else none. Sounds
+    that are rows of the CLIP lie among its words already. Loads what is not kept yet. Raises `TokenError` for a way that
+    the sounds cannot take.
     """
+    if is_row(sounds) and (
+        config.bridge == "none" or (config.bridge == "auto" and (reads_rows(clip) or not sounds.labels))
+    ):
+        return _as_rows(clip, sounds, config)
     if config.bridge == "none":
         return Carried()
     if config.bridge == "auto" and not has_labels(clip, sounds):
@@ -53,6 +59,15 @@ def _why_none(sounds: AudioFeature) -> tuple[str, ...]:
     if sounds.aligned_with == CLIP_L:
         return ()
     return (f"bridge = none: {unaligned(sounds.encoder)}, so its sound does not tell where the word begins.",)
+
+
+def _as_rows(clip, sounds: AudioFeature, config: AdaptConfig) -> Carried:
+    """Nothing is carried: each sound is a word of CLIP-L."""
+    heard = listen(clip, sounds, Listening()) if sounds.labels else []
+    said = tuple(line for one in heard for line in one.text() if line.startswith("Heard"))
+    notes = (*said, *training_notes(sounds, word_keys(clip), config))
+    candidates = heard[0].candidates if heard else ()
+    return Carried(origin=(ORIGIN,) * len(sounds.vectors), notes=notes, candidates=candidates)
 
 
 def _by_labels(clip, heard: list, config: AdaptConfig) -> Carried:

@@ -44,7 +44,7 @@ def plan(
     for index, sound in enumerate(sounds.vectors):
         directions = carried.directions[index] if carried.directions else None
         token = initial_token(sound, words, config, directions, rows, sounds.norm(index))
-        starts.append(replace(token, metadata=carried.origin[index]) if carried.directions else token)
+        starts.append(replace(token, metadata=carried.origin[index]) if carried.origin else token)
     choice = candidates(config, carried.candidates)
     sampling = model.get_model_object("model_sampling")
     sigmas = sampling.sigmas.detach().float().cpu()

@@ -18,6 +18,7 @@ from ..base.prompt_words import require_encoders
 from ..base.types import AudioFeature
 from .bridge import bridge_of_token, can_bridge, require_aligned, require_bridge, word_from_sound
 from .listen import Listening, has_labels, label_rows, listen, texts_of, word_norms, written
+from .row_word import is_row, not_its_own, reads_rows, word_of_row
 
 BRIDGES = ("ridge", "phi", "auto", "labels")  # in the order in which they came
 
@@ -36,12 +37,19 @@ def make_word(clip, sound: AudioFeature, gain: float, settings: WordSettings) ->
     """The untrained word of one sound, and what to tell of it.
 
     `words` come first. `auto` takes labels, but for an aligned encoder that is not sure: its sound then goes over the ridge,
-    which also carries what has no name. Raises `TokenError` for a sound that becomes no word.
+    which also carries what has no name. A sound that is a row of the CLIP already is its own word, unless labels are asked
+    for. Raises `TokenError` for a sound that becomes no word.
     """
     require_encoders(clip)
     settings.listening.require()
     if (said := written(settings.listening)) is not None:
         return _of_labels(clip, sound, gain, said, settings, [*said.text(), *_also_heard(clip, sound, settings)])
+    if is_row(sound) and settings.bridge != "labels":
+        if reads_rows(clip) or settings.bridge != "auto" or not sound.labels:
+            token, told = word_of_row(clip, sound, gain, settings.nearest)
+            return token, "\n".join([*_also_heard(clip, sound, settings), told])
+        heard = listen(clip, sound, settings.listening)[0]
+        return _of_labels(clip, sound, gain, heard, settings, [*heard.text(), not_its_own(clip, sound)])
     if settings.bridge in ("ridge", "phi"):
         return _over_bridge(clip, sound, gain, settings, settings.bridge)
     if settings.bridge == "auto" and not has_labels(clip, sound):

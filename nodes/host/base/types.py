@@ -26,7 +26,7 @@ class AudioFeature:
     lufs: tuple[float, ...] = ()  # integrated loudness of each sound
     norms: tuple[float, ...] = ()  # norm of each feature before normalisation, where the encoder gives it
     centre: Tensor | None = None  # mean unit feature of many sounds, (D,), where the encoder's file has it
-    aligned_with: str = ""  # the text space that it lies in, `alignment.KNOWN`; "": none that a bridge starts from
+    aligned_with: str = ""  # the space that it lies in, of those in `align.alignment`; "": none that is known
     ear: object | None = None  # the encoder itself, which may know texts: `align.aligned_text`
     labels: tuple[Shares, ...] = ()  # of each sound, where the encoder has labels of its own
 
