@@ -7,29 +7,17 @@ import logging
 from pathlib import Path
 
 import folder_paths
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ....aai_models.audio.neutral import RATE, neutral_sounds
 from ....aai_models.errors import CheckpointError
 from ....aai_models.files import read_tensors, write_atomically
-from ....pocket.world.names import THINGS
-from ....pocket.world.sounds import RATE, mixture, synthesise
-from ..base.digest import identify
+from .digest import identify
 
 log = logging.getLogger(__name__)
 FORMAT = "aai-neutral-centre-1"
-SEED = 7_000_000
-SECONDS = 1.0  # of each sound
-
-
-def neutral_sounds() -> Tensor:
-    """Sounds of 24 kinds alone and 16 pairs of them at once, a second each: (40, 1, 16000) float32, 16 kHz."""
-    waves = [synthesise(thing, 0.6, SEED + number, SECONDS) for number, thing in enumerate(THINGS)]
-    pairs = [(THINGS[n], THINGS[(5 * n + 7) % len(THINGS)]) for n in range(16)]
-    waves += [mixture(*pair, 0.6, SEED + 100 + 2 * n, SECONDS) for n, pair in enumerate(pairs)]
-    return torch.stack([torch.from_numpy(wave) for wave in waves])[:, None]
 
 
 def centre_of(encoder) -> Tensor:
