@@ -14,6 +14,7 @@ from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.audio.windows import LONG_CLIP
 from .host.base import folders
 from .host.base.messages import tell
+from .host.base.pocket_menus import SHIPPED
 from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
 from .host.hear.encoders import HostedCAVT, HostedTransformers, load_any
@@ -129,9 +130,9 @@ class AAI_LoadCAVT(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=folders.encoder_names(),
+                    options=[*folders.encoder_names(), SHIPPED],
                     tooltip="A .safetensors or .pth file in models/cavt_mae, or the folder of a CLAP or PE-AV model "
-                    "in models/audio_encoders.",
+                    "in models/audio_encoders. The one that came with the pack goes with Pocket Models.",
                 ),
             ],
             outputs=[CAVTModel.Output("cavt_model", display_name="CAVT_MODEL", tooltip="The audio encoder.")],
@@ -139,6 +140,10 @@ class AAI_LoadCAVT(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint) -> io.NodeOutput:
+        if checkpoint == SHIPPED:
+            from .host.pocket.models import load_encoder
+
+            return io.NodeOutput(load_encoder())
         encoder = load_any(folders.encoder_path(checkpoint))
         if getattr(encoder, "note", ""):
             tell(encoder.note)

@@ -17,6 +17,9 @@ CAVT_FOLDER, ENCODERS_FOLDER = "cavt_mae", "audio_encoders"
 # Which the host counts among sounds, though they hold none: notes, and lists of other files.
 NO_SOUND = (".mid", ".midi", ".kar", ".rmi", ".m3u", ".m3u8", ".pls", ".swf")
 HASH_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file the ends, the size and the time tell changes
+# Folders of pictures that come with the pack, by the name to write in a `folder` input.
+PACK = Path(__file__).resolve().parents[3]
+SHIPPED_FOLDERS = {"pocket pictures": PACK / "pocket/pictures/things", "pocket photos": PACK / "pocket/pictures/photos"}
 NAME = re.compile(r"^\w[\w.+-]{0,79}$", re.ASCII)
 RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -168,17 +171,20 @@ def unquoted(name: str) -> str:
 
 
 def picture_folder(name: str) -> Path:
-    """A folder of pictures: a path, or a name inside ComfyUI's input folder. Raises `LibraryError`."""
+    """A folder of pictures: a path, a name inside ComfyUI's input folder, or one that comes with the pack. Raises
+    `LibraryError`."""
     plain = name.strip()
     path = Path(folder_paths.get_input_directory(), plain)  # an absolute path stands for itself
     if not os.path.isdir(path):  # a name may have quotes of its own
         plain = unquoted(name)
         path = Path(folder_paths.get_input_directory(), plain)
+        path = path if os.path.isdir(path) else SHIPPED_FOLDERS.get(plain, path)
     if not plain or not os.path.isdir(path):  # pathlib's own raises for a name that is too long
         raise LibraryError(
             f"There is no folder {plain!r}",
             "`folder` is a folder of pictures: a whole path, or a name inside ComfyUI's input folder",
-            "Correct the name, or put pictures into such a folder",
+            f"Correct the name, or put pictures into such a folder. To try it, write {' or '.join(SHIPPED_FOLDERS)}: they "
+            "come with the pack",
         )
     return path.resolve()
 
