@@ -14,6 +14,7 @@ from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.audio.windows import LONG_CLIP
 from .host.base import folders, shown
 from .host.base.messages import tell
+from .host.base.pocket_menus import SHIPPED
 from .host.base.schema import schema
 from .host.base.types import AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
@@ -138,9 +139,9 @@ class AAI_LoadCAVT(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=folders.encoder_names(),
+                    options=[*folders.encoder_names(), SHIPPED],
                     tooltip="A .safetensors or .pth file in models/cavt_mae, or in models/audio_encoders imagebind_huge.pth or "
-                    "a folder of CLAP, PE-AV or AudioToken.",
+                    "a folder of CLAP, PE-AV or AudioToken. The one that came with the pack goes with Pocket Models.",
                 ),
                 io.Int.Input(
                     "dropout_seed",
@@ -158,6 +159,10 @@ class AAI_LoadCAVT(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint, dropout_seed=NO_DROPOUT) -> io.NodeOutput:
+        if checkpoint == SHIPPED:
+            from .host.pocket.models import load_encoder
+
+            return io.NodeOutput(load_encoder())
         encoder = load_any(folders.encoder_path(checkpoint), dropout_seed)
         if getattr(encoder, "note", ""):
             tell(encoder.note)

@@ -39,7 +39,10 @@ class AAI_BatchStylize(io.ComfyNode):
                 io.String.Input(
                     "folder",
                     default="",
-                    tooltip="A folder of photos: a full path, or a name inside ComfyUI's input folder.",
+                    tooltip=(
+                        "A folder of photos: a full path, or a name inside ComfyUI's input folder. "
+                        "`pocket photos` come with the pack, to try it."
+                    ),
                 ),
                 io.String.Input("output", default="stylised", tooltip="A folder below ComfyUI's output folder."),
                 io.String.Input(

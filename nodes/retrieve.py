@@ -32,7 +32,7 @@ class AAI_RetrieveImages(io.ComfyNode):
                     default="pictures",
                     tooltip=(
                         "A folder of pictures: a full path, or a name inside ComfyUI's input folder. "
-                        "Subfolders are searched too."
+                        "Subfolders are searched too. `pocket pictures` come with the pack, to try it."
                     ),
                 ),
                 io.Int.Input(
