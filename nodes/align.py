@@ -14,6 +14,7 @@ from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.audio.windows import LONG_CLIP
 from .host.base import folders, shown
 from .host.base.messages import tell
+from .host.base.pocket_menus import SHIPPED
 from .host.base.schema import schema
 from .host.base.types import AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
@@ -128,7 +129,7 @@ class AAI_LoadCAVT(io.ComfyNode):
     def define_schema(cls):
         return schema(
             node_id="AAI_LoadCAVT",
-            display_name="Load Audio Encoder",
+            display_name="Load Audio Encoder (AAI)",
             search_aliases=["audio encoder", "CAV-MAE", "CAVT-MAE", "CLAP", "PE-AV", "ImageBind", "AudioToken"],
             category=CATEGORY,
             description=(
@@ -138,9 +139,9 @@ class AAI_LoadCAVT(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=folders.encoder_names(),
+                    options=[*folders.encoder_names(), SHIPPED],
                     tooltip="A .safetensors or .pth file in models/cavt_mae, or in models/audio_encoders imagebind_huge.pth or "
-                    "a folder of CLAP, PE-AV or AudioToken.",
+                    "a folder of CLAP, PE-AV or AudioToken. The one that came with the pack goes with Pocket Models.",
                 ),
                 io.Int.Input(
                     "dropout_seed",
@@ -158,6 +159,10 @@ class AAI_LoadCAVT(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint, dropout_seed=NO_DROPOUT) -> io.NodeOutput:
+        if checkpoint == SHIPPED:
+            from .host.pocket.models import load_encoder
+
+            return io.NodeOutput(load_encoder())
         encoder = load_any(folders.encoder_path(checkpoint), dropout_seed)
         if getattr(encoder, "note", ""):
             tell(encoder.note)
@@ -174,7 +179,7 @@ class AAI_CAVTEncode(io.ComfyNode):
             category=CATEGORY,
             description="Turns a sound into an audio feature, which can be compared with pictures and becomes a word.",
             inputs=[
-                CAVTModel.Input("cavt", tooltip="The audio encoder, from Load Audio Encoder."),
+                CAVTModel.Input("cavt", tooltip="The audio encoder, from Load Audio Encoder (AAI)."),
                 io.Audio.Input(
                     "audio", tooltip="A sound or a batch of sounds, of any sample rate and number of channels."
                 ),
@@ -218,7 +223,7 @@ class AAI_CAVTEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, cavt, audio, short_clip, long_clip, level="as_recorded") -> io.NodeOutput:
-        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder")
+        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder (AAI)")
         waveform, sample_rate = as_waveform(audio)
         require_heard(waveform, sample_rate, long_clip)
         policies = {"short_clip": short_clip, "long_clip": long_clip, "level": level}

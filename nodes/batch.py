@@ -39,7 +39,10 @@ class AAI_BatchStylize(io.ComfyNode):
                 io.String.Input(
                     "folder",
                     default="",
-                    tooltip="A folder of photos: a full path, or a name inside ComfyUI's input folder.",
+                    tooltip=(
+                        "A folder of photos: a full path, or a name inside ComfyUI's input folder. "
+                        "`pocket photos` come with the pack, to try it."
+                    ),
                 ),
                 io.String.Input("output", default="stylised", tooltip="A folder below ComfyUI's output folder."),
                 io.String.Input(
@@ -114,7 +117,9 @@ class AAI_BatchStylize(io.ComfyNode):
                     ),
                 ),
                 CAVTModel.Input(
-                    "cavt", optional=True, tooltip="For a folder of sounds: the audio encoder, from Load Audio Encoder."
+                    "cavt",
+                    optional=True,
+                    tooltip="For a folder of sounds: the audio encoder, from Load Audio Encoder (AAI).",
                 ),
                 io.Int.Input(
                     "vocabulary",

@@ -26,7 +26,7 @@ class AAI_PocketModels(io.ComfyNode):
             description=(
                 "Small models that come with the pack. They draw and hear a world of simple things "
                 "on any computer, without a download. To use real models, replace this node by Load "
-                "Checkpoint and Load Audio Encoder."
+                "Checkpoint and Load Audio Encoder (AAI)."
             ),
             inputs=[
                 io.Combo.Input(

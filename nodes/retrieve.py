@@ -32,7 +32,7 @@ class AAI_RetrieveImages(io.ComfyNode):
                     default="pictures",
                     tooltip=(
                         "A folder of pictures: a full path, or a name inside ComfyUI's input folder. "
-                        "Subfolders are searched too."
+                        "Subfolders are searched too. `pocket pictures` come with the pack, to try it."
                     ),
                 ),
                 io.Int.Input(
@@ -87,7 +87,7 @@ class AAI_RetrieveImages(io.ComfyNode):
     def execute(
         cls, cavt, audio_feature, folder, k, minimum_similarity, one_per_source, own_pictures=None, clip_vision=None
     ) -> io.NodeOutput:
-        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder")
+        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder (AAI)")
         feature = expect(audio_feature, AudioFeature, "audio_feature", "Encode Sound")
         own = [] if own_pictures is None else list(own_pictures)
         found = pictures.find_for_sound(

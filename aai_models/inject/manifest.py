@@ -22,8 +22,11 @@ NOTE = "aai_batch"  # text in a picture: the identity of its job
 ALWAYS_WRITTEN = 1000  # pictures up to which the record is written after each
 SHARE_OF_TIME = 0.02  # of a batch that may go into writing a longer record
 # What an entry must have, and what it may have: the record of version 0.1.0 knows fewer.
-KINDS = {"identity": str, "photo": str, "source": str, "sound": str, "place": str, "word": str, "sha256": str}
-KINDS |= {"scale": (int, float), "size": int, "time": int}
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("identity", "photo", "source", "sound", "place", "word", "sha256"), str),
+    **dict.fromkeys(("size", "time"), int),
+    "scale": (int, float),
+}
 
 
 class Manifest:

@@ -58,7 +58,7 @@ def test_it_loads_and_draws_a_sound(installed):
     assert "IMPORT FAILED" not in installed.log.read_text()
     nodes = [name for name in client.get("/object_info") if name.startswith("AAI_")]
     assert {"AAI_PocketModels", "AAI_TrainAudioToken"} <= set(nodes)
-    run = client.run(workflows.load_api("11_pocket_sound_to_picture"))
+    run = client.run(workflows.load_api("11 Four pictures at once"))
     assert run.status == "success", run.message
     (saved,) = (node["images"] for node in run.outputs.values() if node.get("images", [{}])[0].get("type") == "output")
     assert len(saved) == 4 and all(client.fetch(file).startswith(b"\x89PNG") for file in saved)

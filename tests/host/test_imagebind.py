@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from dataclasses import replace
 
 import comfy.clip_vision
 import comfy.model_management as mm
@@ -12,13 +13,14 @@ import comfy.utils
 import pytest
 import torch
 import torch.nn.functional as F
+from aai_pack.aai_models.adapt.labels import label_features
 from aai_pack.aai_models.align import imagebind_files
 from aai_pack.aai_models.align.aligned_text import HasAlignedText
 from aai_pack.aai_models.align.imagebind import ImageBindAudio, ImageBindEncoder
 from aai_pack.aai_models.align.imagebind_audio import mel_pictures
 from aai_pack.aai_models.align.imagebind_text import text_scale
 from aai_pack.aai_models.audio.errors import AudioError
-from aai_pack.aai_models.errors import CheckpointError, ExplainedError, LibraryError
+from aai_pack.aai_models.errors import CheckpointError, ExplainedError, LibraryError, TokenError
 from aai_pack.nodes.align import AAI_CAVTEncode, AAI_LoadCAVT
 from aai_pack.nodes.host.base import folders
 from aai_pack.nodes.host.base.types import AudioFeature
@@ -26,6 +28,7 @@ from aai_pack.nodes.host.hear import encoders
 from aai_pack.nodes.host.hear.imagebind import HostedImageBind
 from aai_pack.nodes.image_embedding import AAI_SoundImageEmbedding
 from aai_pack.nodes.retrieve import AAI_RetrieveImages
+from aai_pack.nodes.words import AAI_WordFromSound
 from aai_pack.tests import imagebind_twins, sounds
 from aai_pack.tests.host import micro
 from PIL import Image
@@ -361,3 +364,29 @@ class TestTexts:
         clip.cond_stage_model.clip_h.transformer.text_projection.weight.data.zero_()
         with pytest.raises(CheckpointError, match=r"has no text_projection\.weight.*whole SD2\.x checkpoint"):
             ear.aligned_text(clip)
+
+    def test_words_by_labels(self, reader, ear, clips, own_caches):
+        """In every Stable Diffusion: by the texts of the file; without those only where the CLIP is SD2's."""
+        feature = hear(reader, clips[:1])
+        near = F.normalize(feature.vectors + 3 * label_features(reader.aligned_text(), ("rain",)), dim=-1)
+        rainy = replace(feature, vectors=near)
+        for family, width in (("sd15", {"clip_l": 768}), ("sd2", {"clip_h": 1024})):
+            token, said = make_word(micro.build(family)[1], rainy)
+            assert {key: rows.shape[-1] for key, rows in token.vectors.items()} == width
+            assert said.startswith("Heard: rain ") and "imagebind_huge.pth's own texts" in said
+        assert "SD2's texts" in make_word(micro.build("sd2")[1], hear(ear, clips[:1]))[1]
+        with pytest.raises(TokenError, match=r"imagebind_huge\.pth is not aligned with.*Find Pictures for Sound"):
+            make_word(micro.build("sd15")[1], hear(ear, clips[:1]))
+
+    def test_words_over_the_ridge(self, reader, clips, own_caches):
+        feature, clip = hear(reader, clips[:1]), micro.build("sd15")[1]
+        token, said = AAI_WordFromSound.execute(clip, feature, 1.0, 100, "ridge").result
+        assert token.vectors["clip_l"].isfinite().all() and "clip_l: of " in said
+
+    @pytest.fixture
+    def own_caches(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(folders.folder_paths, "get_user_directory", lambda: str(tmp_path))
+
+
+def make_word(clip, feature):
+    return AAI_WordFromSound.execute(clip, feature, 1.0, 0, "auto", labels="dog\nrain\nchurch bell").result

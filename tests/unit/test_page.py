@@ -80,7 +80,7 @@ def test_chapters_show_examples_that_there_are():
 
 
 def test_a_failure_is_shown_in_its_place(files):
-    failed = entry("7_sound_in_a_scene", [], error="no <memory> left")
+    failed = entry("07 Sound in a scene", [], error="no <memory> left")
     html = page.render("1", "", [failed], [], files)
     assert "no &lt;memory&gt; left" in html
 

@@ -22,6 +22,9 @@ WEIGHTS = (".pth", ".safetensors", ".pt")  # suffixes of files among which Image
 # Which the host counts among sounds, though they hold none: notes, and lists of other files.
 NO_SOUND = (".mid", ".midi", ".kar", ".rmi", ".m3u", ".m3u8", ".pls", ".swf")
 HASH_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file the ends, the size and the time tell changes
+# Folders of pictures that come with the pack, by the name to write in a `folder` input.
+PACK = Path(__file__).resolve().parents[3]
+SHIPPED_FOLDERS = {"pocket pictures": PACK / "pocket/pictures/things", "pocket photos": PACK / "pocket/pictures/photos"}
 NAME = re.compile(r"^\w[\w.+-]{0,79}$", re.ASCII)
 RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -192,18 +195,19 @@ def picture_folder(name: str) -> Path:
     """A folder of pictures or recordings. Raises `LibraryError` if there is none, or none that a prompt may read.
 
     `name` is a whole path, a name inside ComfyUI's input folder ("NAME [output]" in the output folder, as the host's own
-    loaders spell it), or begins with the last part of a folder that the server's operator named.
+    loaders spell it), one that comes with the pack, or begins with the last part of a folder that the server's operator named.
     """
     unmarked = name.strip() if "\0" not in name else ""
     path = _folder_of(unmarked)
     if path is None:  # a name may have quotes of its own
         unmarked = unquoted(unmarked)
-        path = _folder_of(unmarked)
+        path = _folder_of(unmarked) or SHIPPED_FOLDERS.get(unmarked)
     if not unmarked or path is None:
         raise LibraryError(
             f"There is no folder {unquoted(name)!r}",
             "`folder` is a folder of pictures: a whole path, or a name inside ComfyUI's input folder",
-            "Correct the name, or put pictures into such a folder",
+            f"Correct the name, or put pictures into such a folder. To try it, write {' or '.join(SHIPPED_FOLDERS)}: they "
+            "come with the pack",
         )
     return path.resolve()
 

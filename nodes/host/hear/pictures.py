@@ -78,7 +78,7 @@ def find_for_sound(
         raise LibraryError(
             f"The sound was encoded with {feature.encoder}, but the pictures use {encoder.name}",
             "Both must be encoded with the same encoder",
-            "Connect the same Load Audio Encoder to both nodes",
+            "Connect the same Load Audio Encoder (AAI) to both nodes",
         )
     if vision is not None and isinstance(encoder, HostedImageBind):
         encoder = VisionSide(encoder, vision)
@@ -115,7 +115,7 @@ def _retrieve(
             else "Finding pictures needs a CAVT-MAE file with both towers",
             "Connect Load CLIP Vision with CLIP-ViT-H-14 to `clip_vision`"
             if by_vision
-            else "Choose one in Load Audio Encoder, or connect pictures of your own",
+            else "Choose one in Load Audio Encoder (AAI), or connect pictures of your own",
         )
     index = folders.library_index(folder)
     library = Library.open(folder, _picture_hash(encoder), index)

@@ -69,7 +69,7 @@ def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, So
         raise EditError(
             "There is a folder of sounds but no audio encoder",
             "The audio encoder turns sounds into words",
-            "Connect Load Audio Encoder to `cavt`",
+            "Connect Load Audio Encoder (AAI) to `cavt`",
         )
     if not isinstance(encoder, (HasAlignedText, HasLabels)):
         require_aligned(encoder.aligned_with, encoder.name)
