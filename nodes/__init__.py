@@ -10,8 +10,10 @@ class AlignAdaptInject(ComfyExtension):
 
     async def get_node_list(self):
         from . import adapt, align, batch, image_embedding, inject, pocket, prompts, retrieve, view
-        from .host.base import folders
+        from .host.base import folders, short_paths
+        from .host.hear import outlines
 
         folders.register()
+        outlines.register()
         modules = (align, retrieve, adapt, inject, prompts, batch, view, pocket, image_embedding)
-        return [node for module in modules for node in module.NODES]
+        return [short_paths.guard(node) for module in modules for node in module.NODES]

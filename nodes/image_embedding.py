@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .host.base.schema import schema
 from .host.base.types import AudioFeature, AudioFeatureType, expect
 from .host.hear.image_embedding import SOUNDS, image_embedding
 
@@ -13,9 +14,10 @@ Embeds = io.Custom("EMBEDS")  # of IP-Adapter packs: a tensor (rows, values)
 class AAI_SoundImageEmbedding(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_SoundImageEmbedding",
             display_name="Sound as Image Embedding",
+            search_aliases=["unCLIP", "IP-Adapter", "ImageBind", "audio to image"],
             category="AAI/Align",
             description=(
                 "Puts a sound where a picture goes: unCLIPConditioning with an SD2.1-unCLIP-h checkpoint, or an IP-Adapter "

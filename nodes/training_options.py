@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..aai_models.adapt import config as settings
+from .host.base.schema import advanced
 
 # The widgets that a preset leaves to the person.
 ALWAYS_OWN = ("seed", "resolution", "prompt", "words")
@@ -12,7 +13,7 @@ ALWAYS_OWN = ("seed", "resolution", "prompt", "words")
 
 def training_options() -> list:
     """Declarations of the optional inputs, in their order."""
-    return [
+    preset, *rest = [
         io.Combo.Input(
             "preset",
             options=[settings.AS_SET, *settings.PRESETS],
@@ -138,6 +139,7 @@ def training_options() -> list:
             tooltip="For start = warm_start: the CLIP Vision model that belongs to the CLIP, from Load CLIP Vision.",
         ),
     ]
+    return [preset, *advanced(rest)]
 
 
 def _choice(name: str, options: tuple[str, ...], tooltip: str):

@@ -11,7 +11,7 @@ from .host.adapt import embeddings
 from .host.adapt.listen import Listening
 from .host.adapt.row_word import require_same_kind
 from .host.adapt.sound_word import BRIDGES, WordSettings, carried_like, make_word, require_carried
-from .host.base import folders
+from .host.base.schema import schema
 from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 
 CATEGORY = "AAI/Adapt"
@@ -30,16 +30,18 @@ def one_sound(audio_feature) -> AudioFeature:
 class AAI_LoadAudioToken(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoadAudioToken",
             display_name="Load Audio Token",
+            search_aliases=["textual inversion", "load embedding"],
             category=CATEGORY,
             description="Loads a word from models/embeddings: one that Save Audio Token saved, or any textual inversion.",
             inputs=[
                 io.Combo.Input(
                     "name",
-                    options=embeddings.names(),
-                    tooltip="The file in models/embeddings. Press R after adding one.",
+                    options=embeddings.choices(),
+                    tooltip="A file in models/embeddings, or the best word so far of a training that was stopped. Press R "
+                    "after adding one.",
                 ),
                 io.Clip.Input(
                     "clip", optional=True, tooltip="Optional: checks right away that the word fits this CLIP."
@@ -54,7 +56,7 @@ class AAI_LoadAudioToken(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name, **_):
-        return folders.listed_fingerprint("embeddings", name)
+        return embeddings.fingerprint(name)
 
     @classmethod
     def execute(cls, name, clip=None) -> io.NodeOutput:
@@ -64,9 +66,10 @@ class AAI_LoadAudioToken(io.ComfyNode):
 class AAI_ApplyAdapter(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_ApplyAdapter",
             display_name="Another Sound for the Word",
+            search_aliases=["swap sound", "adapter"],
             category=CATEGORY,
             description="Exchanges the sound in a trained word for another of the same kind, without training.",
             inputs=[
@@ -113,9 +116,12 @@ class AAI_ApplyAdapter(io.ComfyNode):
 class AAI_WordFromSound(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_WordFromSound",
             display_name="Word from Sound",
+            search_aliases=["audio to text", "audio to image", "zero-shot", "sound to word"],
+            essentials_category="Audio",
+            has_intermediate_output=True,  # what it shows is there again after the page is reloaded
             category=CATEGORY,
             description="Makes a word from a sound without training, and says what was heard.",
             inputs=[

@@ -7,8 +7,8 @@ import json
 import re
 from dataclasses import dataclass
 
-from ..align.aligned_text import Shares
 from ..errors import TokenError
+from ..shares import Shares
 from .sounding_things import SOUNDING_THINGS
 
 MAX_LABELS = 5000

@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..align.aligned_text import AlignedText, Shares, shares_of
-from ..align.texts import class_texts
 from ..errors import TokenError
+from ..shares import Shares, shares_of
 
 # Measured with an untrained mixture in a sentence: it keeps its first thing for 9 of 10 at a share of 0.6.
 CLEAR = 0.6
@@ -93,11 +92,6 @@ class Heard:
 
 def told(shares: Shares) -> str:
     return ", ".join(f"{name} {share:.2f}" for name, share in shares)
-
-
-def label_features(text: AlignedText, sentences: tuple[str, ...]) -> Tensor:
-    """Unit vectors (N, D) of labels, each in the sentence that the encoder was trained with."""
-    return class_texts(text, list(sentences), text.prompt)
 
 
 def read(

@@ -143,6 +143,15 @@ class AudioToken:
             path, lambda temporary: save_file(vectors, temporary, metadata=header), TokenError, "a few kilobytes"
         )
 
+    def _check(self) -> None:
+        """Raise, with one of the kinds that `load` catches, if parts do not fit each other: a stranger's file may say all."""
+        rows = self.vectors
+        if not rows or any(v.ndim != 2 or not len(v) or not bool(v.isfinite().all()) for v in rows.values()):
+            raise ValueError("its vectors are no finite rows")
+        if not bool(self.audio_feature.isfinite().all()) or self.audio_feature.ndim != 1:
+            raise ValueError("its audio feature is no finite vector")
+        json.loads(self.metadata.get("config", "{}")).get("scale")
+
     @classmethod
     def load(cls, path: str | os.PathLike) -> AudioToken:
         """Read a token that `save` wrote. Raises `TokenError` for any other file."""
@@ -151,7 +160,7 @@ class AudioToken:
             if header.get("format") != FORMAT:
                 raise ValueError("it has no audio token header")
             adapters = {key: _unpack(text) for key, text in json.loads(header["aai.adapters"]).items()}
-            return cls(
+            token = cls(
                 audio_feature=_unpack(header["aai.audio_feature"]),
                 adapters=adapters,
                 scales={key: float(s) for key, s in json.loads(header["aai.scales"]).items()},
@@ -159,6 +168,8 @@ class AudioToken:
                 metadata=json.loads(header["aai.metadata"]),
                 directions={k: _unpack(d) for k, d in json.loads(header.get("aai.directions", "{}")).items()},
             )
+            token._check()
+            return token
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise TokenError(
                 f"{Path(path).name} is not an audio token of this pack ({error})",

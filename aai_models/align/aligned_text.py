@@ -14,8 +14,9 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-# What was heard in one sound: labels with shares that sum to 1, the largest first.
-Shares = tuple[tuple[str, float], ...]
+from ..shares import Shares, shares_of
+
+__all__ = ["AlignedText", "HasAlignedText", "HasLabels", "Shares", "shares_of"]
 
 
 @runtime_checkable
@@ -55,12 +56,3 @@ class HasLabels(Protocol):
         Probabilities that were trained apart for each label (sigmoid) are divided by their sum; `shares_of` does that.
         """
         ...
-
-
-def shares_of(names: list[str], values: Tensor) -> Shares:
-    """Labels and their weights (N,) as shares, the largest first; equal labels count together."""
-    sums: dict[str, float] = {}
-    total = float(values.double().sum())
-    for name, value in zip(names, values.double().tolist(), strict=True):
-        sums[name] = sums.get(name, 0.0) + (value / total if total > 0 else 1 / len(names))
-    return tuple(sorted(sums.items(), key=lambda pair: -pair[1]))

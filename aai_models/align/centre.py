@@ -37,7 +37,7 @@ def read_centre(path: str | Path) -> Tensor | None:
     try:
         text = read_header(path).get(HEADER)
         values = torch.tensor(json.loads(text), dtype=torch.float32) if text else None
-    except (OSError, SafetensorError, ValueError, TypeError):
+    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError):  # too deep for JSON is a RuntimeError too
         return None
     return values if values is not None and values.ndim == 1 and bool(values.isfinite().all()) else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 from ..errors import CheckpointError
@@ -67,8 +68,18 @@ def tensor_names(path: Path) -> bytes:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 inside = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-                return archive.read(inside)[:LOOKED_AT] if inside else b""
+                if inside is None:
+                    return b""
+                with archive.open(inside) as file:  # what it unpacks to may have no end
+                    return file.read(LOOKED_AT)
         with path.open("rb") as file:
             return file.read(LOOKED_AT)
-    except (OSError, zipfile.BadZipFile, RuntimeError):
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):  # what zipfile raises if damaged
         return b""

@@ -14,12 +14,15 @@ from aai_pack.nodes.host.adapt.clip_texts import ClipTexts
 from aai_pack.nodes.host.adapt.listen import Listening
 from aai_pack.nodes.host.adapt.sound_word import WordSettings, make_word
 from aai_pack.nodes.host.base.types import AudioFeature
-from aai_pack.nodes.host.hear.centre import neutral_sounds
 from torch import Tensor
 
 from ...aai_models.align.alignment import CLIP_L
 from ...aai_models.align.texts import orthonormal
+from ...aai_models.audio.neutral import RATE as NEUTRAL_RATE
+from ...aai_models.audio.neutral import neutral_sounds
+from ...aai_models.audio.resample import resample
 from ...pocket.world.names import SYNONYMS, UNNAMED
+from ...pocket.world.sounds import RATE
 from ..training.sounds import CLASSES, real_clips
 from .exam import FIRST_SOUND, SEEDS
 from .figures import Row, percent, share
@@ -69,7 +72,8 @@ def foreign(exam: Hosted, features: Tensor) -> AudioFeature:
     """Features (N, 768) as a foreign encoder hears them."""
     with torch.inference_mode():
         texts = ForeignTexts(exam.studio.clip)
-        neutral = exam.hear_waves([wave[0].numpy() for wave in neutral_sounds()])
+        waves = resample(neutral_sounds()[:, 0], NEUTRAL_RATE, RATE)
+        neutral = exam.hear_waves([wave.numpy() for wave in waves])
         centre = texts.moved(neutral, [f"neutral {n}" for n in range(len(neutral))]).mean(0)
         moved = texts.moved(features, [f"sound {n}" for n in range(len(features))])
     return AudioFeature(moved, "a foreign ear", ear=ForeignEar(texts, centre))

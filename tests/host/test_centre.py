@@ -10,9 +10,9 @@ from aai_pack.aai_models.align.centre import MIN_SOUNDS, mean_feature, read_cent
 from aai_pack.aai_models.align.convert import convert
 from aai_pack.aai_models.errors import CheckpointError, TokenError
 from aai_pack.devtools.stand_in import write_cavt
+from aai_pack.nodes.host.base.centre import centre_of
 from aai_pack.nodes.host.base.types import AudioFeature
 from aai_pack.nodes.host.hear import encoders
-from aai_pack.nodes.host.hear.centre import centre_of
 from aai_pack.tests import published_twins
 from safetensors.torch import load_file
 from scipy.io import wavfile

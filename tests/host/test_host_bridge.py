@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -196,3 +198,20 @@ def test_a_disk_that_takes_no_bridge(models, own_folder):
     (own_folder / "aai_bridges").write_text("a file where the folder should be")
     with torch.inference_mode():
         assert bridging.bridge_of(models[1], WORDS).figures["words"] == COUNT
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"bridge": "/../../../../outside"}, {"bridge_words": "1/../../../outside"}, {"bridge_words": "x"}],
+    ids=str,
+)
+def test_a_word_names_no_path(models, own_folder, named):
+    """What a stranger's word says of its bridge becomes part of a file's name, so it is checked first."""
+    with torch.inference_mode():
+        token, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l")
+        stranger = replace(token, metadata={**token.metadata, **named})
+        before = sorted(own_folder.parent.rglob("*"))
+        with pytest.raises(TokenError, match="A bridge is ridge or phi"):
+            bridging.bridge_of_token(stranger, models[1])
+        assert sorted(own_folder.parent.rglob("*")) == before
+        bridging.bridge_of_token(token, models[1])

@@ -13,10 +13,11 @@ from aai_pack.aai_models.errors import CheckpointError, TokenError
 from aai_pack.nodes.align import AAI_CAVTEncode
 from aai_pack.nodes.host.adapt import bridge, kept_texts
 from aai_pack.nodes.host.adapt.listen import Listening, listen
+from aai_pack.nodes.host.base import centre
 from aai_pack.nodes.host.base.prompt_words import encode
 from aai_pack.nodes.host.base.types import AudioFeature
 from aai_pack.nodes.host.base.vocabulary import vocabulary_rows, word_rows
-from aai_pack.nodes.host.hear import centre, encoders
+from aai_pack.nodes.host.hear import encoders
 from aai_pack.nodes.host.pocket.models import load_pocket
 from aai_pack.nodes.words import AAI_ApplyAdapter, AAI_WordFromSound
 from aai_pack.pocket.world.names import NAMED
@@ -228,7 +229,7 @@ class TestRidge:
     def test_the_centre_is_kept(self, ears, own_folder, monkeypatch):
         with torch.inference_mode():
             found = centre.centre_of(ears("clap"))
-            features = ears("clap").encode(centre.neutral_sounds(), RATE)
+            features = ears("clap").encode(centre.neutral_sounds(), centre.RATE)
         torch.testing.assert_close(found, features.mean(0))
         monkeypatch.setattr(ears("clap"), "encode", _not_again)
         with torch.inference_mode():

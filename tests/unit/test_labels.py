@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from aai_pack.aai_models.adapt.label_list import MAX_LABELS, read_list, read_words
 from aai_pack.aai_models.adapt.labels import Heard, among, directions, read, tempered, word_rows
 from aai_pack.aai_models.adapt.sounding_things import SOUNDING_THINGS
-from aai_pack.aai_models.align.aligned_text import shares_of
+from aai_pack.aai_models.audio.neutral import neutral_sounds
 from aai_pack.aai_models.errors import TokenError
+from aai_pack.aai_models.shares import shares_of
 
 
 def heard(*shares: float) -> Heard:
@@ -176,3 +177,14 @@ class TestWord:
             torch.testing.assert_close(found, F.normalize(torch.tensor([0.0, 1, 1, 0]), dim=0))
         else:
             torch.testing.assert_close(found, torch.eye(4)[[1, 2, 1][:vectors]])
+
+
+def test_the_neutral_set_is_of_many_kinds():
+    sounds = neutral_sounds()
+    assert sounds.shape == (40, 1, 48000) and bool(sounds.isfinite().all()) and float(sounds.abs().max()) <= 0.5
+    spectra = F.normalize(
+        torch.fft.rfft(sounds[:, 0]).abs().reshape(40, -1)[:, :24000].unflatten(1, (100, 240)).sum(2), dim=1
+    )
+    alike = (spectra @ spectra.T - torch.eye(40)).max(1).values
+    assert float((spectra @ spectra.T).mean()) < 0.6 and float(alike.min()) < 0.95
+    assert torch.equal(sounds, neutral_sounds())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import comfy.model_management as mm
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 END_OF_WORD = "</w>"
 SHORTEST = 3  # letters of a word
 FOREIGN_ERROR = 1.0  # as `SOUND_ERROR`, for sounds that were trained towards whole sentences about recordings
+KINDS = ("ridge", "phi")
+COUNT = re.compile(r"[0-9]{1,9}")
 
 
 def whole_words(clip, limit: int = 0) -> tuple[list[str], list[int]]:
@@ -154,7 +157,15 @@ def bridge_of_token(token: AudioToken, clip, own: AlignedText | None = None) -> 
     known = token.metadata
     if own is None:
         require_bridge(clip, token.audio_feature.shape[-1], CLIP_L)  # the token's own sound was, or it had no bridge
-    bridge = bridge_of(clip, int(known.get("bridge_words", 0)), known.get("bridge", "ridge"), own)
+    kind, limit = str(known.get("bridge", "ridge")), str(known.get("bridge_words", 0))
+    # Both become part of a file's name, and the word may be a stranger's file.
+    if kind not in KINDS or not COUNT.fullmatch(limit):
+        raise TokenError(
+            f"This word names the bridge {kind!r} of {limit!r} words",
+            f"A bridge is {' or '.join(KINDS)}, of a number of words",
+            "Train the word again, or ask who made it for another copy",
+        )
+    bridge = bridge_of(clip, int(limit), kind, own)
     if known.get("bridge_vocabulary", bridge.vocabulary) != bridge.vocabulary:
         raise TokenError(
             "The sound in this word went through the bridge of another CLIP",

@@ -10,8 +10,8 @@ from ....aai_models.adapt.config import AdaptConfig
 from ....aai_models.adapt.labels import directions
 from ....aai_models.align.alignment import CLIP_L
 from ....aai_models.errors import CheckpointError, TokenError
+from ..base.centre import centre_of
 from ..base.types import AudioFeature
-from ..hear.centre import centre_of
 from .bridge import bridge_of, origin, require_bridge, unaligned
 from .listen import Listening, has_labels, label_rows, listen
 from .row_word import ORIGIN, is_row, reads_rows, training_notes, word_keys

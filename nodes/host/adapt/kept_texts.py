@@ -12,9 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ....aai_models.adapt.labels import label_features
 from ....aai_models.align.aligned_text import AlignedText
-from ....aai_models.align.texts import PROMPTS
+from ....aai_models.align.texts import PROMPTS, class_texts
 from ....aai_models.errors import TokenError
 from ....aai_models.files import read_tensors, write_atomically
 
@@ -23,14 +22,15 @@ FORMAT = "aai-label-features-1"
 
 
 def kept_features(text: AlignedText, sentences: tuple[str, ...]) -> Tensor:
-    """`label_features`, read from the cache or computed and kept under a hash of list, templates and text side.
+    """Unit vectors (N, D) of labels, each in the sentence that the encoder was trained with.
 
-    Shows progress, can be cancelled between batches; a disk that takes no file is no failure.
+    Read from the cache, or computed and kept under a hash of list, templates and text side. Shows progress, can be cancelled
+    between batches; a disk that takes no file is no failure.
     """
     path = _path(text, sentences)
     found = _read(path, len(sentences), text.dim)
     if found is None:
-        found = label_features(text, sentences)
+        found = class_texts(text, list(sentences), text.prompt)
         header, tensors = {"format": FORMAT}, {"features": found.contiguous()}
         try:
             write_atomically(

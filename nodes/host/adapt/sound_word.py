@@ -13,9 +13,9 @@ from ....aai_models.adapt.token import AudioToken
 from ....aai_models.align.aligned_text import AlignedText, HasAlignedText
 from ....aai_models.align.alignment import CLIP_L
 from ....aai_models.errors import CheckpointError, TokenError
+from ..base.centre import centre_of
 from ..base.prompt_words import require_encoders
 from ..base.types import AudioFeature
-from ..hear.centre import centre_of
 from .bridge import bridge_of_token, can_bridge, require_aligned, require_bridge, word_from_sound
 from .listen import Listening, has_labels, label_rows, listen, texts_of, word_norms, written
 from .row_word import is_row, not_its_own, reads_rows, word_of_row

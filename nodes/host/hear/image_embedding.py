@@ -49,7 +49,7 @@ def require_same_space(feature: AudioFeature) -> None:
         raise ExplainedError(
             f"{feature.encoder or 'The encoder of this sound'} does not hear in the space of CLIP Vision ViT-H",
             "Only ImageBind's sounds can stand in a picture's place",
-            "Choose imagebind_huge in Load Audio Encoder, and connect it to Encode Sound",
+            "Choose imagebind_huge in Load Audio Encoder (AAI), and connect it to Encode Sound",
         )
 
 

@@ -20,8 +20,8 @@ from ....aai_models.align.images import open_picture
 from ....aai_models.align.library import Library, build
 from ....aai_models.draw import contact_sheet
 from ....aai_models.errors import LibraryError
-from ..base import folders
-from ..base.messages import tell
+from ..base import folders, walks
+from ..base.messages import tell, tell_progress
 from ..base.types import AudioFeature
 from .imagebind import HostedImageBind
 from .vision_h import VisionSide
@@ -78,7 +78,7 @@ def find_for_sound(
         raise LibraryError(
             f"The sound was encoded with {feature.encoder}, but the pictures use {encoder.name}",
             "Both must be encoded with the same encoder",
-            "Connect the same Load Audio Encoder to both nodes",
+            "Connect the same Load Audio Encoder (AAI) to both nodes",
         )
     if vision is not None and isinstance(encoder, HostedImageBind):
         encoder = VisionSide(encoder, vision)
@@ -115,12 +115,12 @@ def _retrieve(
             else "Finding pictures needs a CAVT-MAE file with both towers",
             "Connect Load CLIP Vision with CLIP-ViT-H-14 to `clip_vision`"
             if by_vision
-            else "Choose one in Load Audio Encoder, or connect pictures of your own",
+            else "Choose one in Load Audio Encoder (AAI), or connect pictures of your own",
         )
     index = folders.library_index(folder)
     library = Library.open(folder, _picture_hash(encoder), index)
-    report = build(library, encoder.encode_image, index, _on_progress())
-    if report.added or report.removed or report.corrupt:
+    report = build(library, encoder.encode_image, index, _on_progress(), walk=walks.open_walk(folder))
+    if report.added or report.removed or report.corrupt or report.outside:
         tell(f"{len(library)} pictures: {report}")
     found, matches = [], library.query(feature, 2 * k, minimum, one_per_source)
     for match in matches:
@@ -130,7 +130,7 @@ def _retrieve(
             break
     if matches and not found:
         raise LibraryError(
-            f"The {len(matches)} pictures found in {folder} cannot be read any more",
+            f"The {len(matches)} pictures found in {folder.name} cannot be read any more",
             "The folder must stay available while it is read",
             "Connect its drive again, then run again",
         )
@@ -146,6 +146,6 @@ def _on_progress():
         if total:
             bar.append(comfy.utils.ProgressBar(total)) if not bar else bar[0].update_absolute(done, total)
         if done:
-            tell(f"{done} of {total} pictures, {done / (time.monotonic() - started + 1e-9):.1f} per second")
+            tell_progress(f"{done} of {total} pictures, {done / (time.monotonic() - started + 1e-9):.1f} per second")
 
     return on_progress
