@@ -26,7 +26,7 @@ function viewUrl(audio) {
 }
 
 export class Waveform {
-  height = TALL + 40;
+  height = TALL + 54; // with the buttons and a line of text below it
 
   constructor({ change, choose, files }) {
     this.change = change;
@@ -45,7 +45,7 @@ export class Waveform {
     const input = make("input", "display: none", { type: "file", accept: files }, row);
     input.addEventListener("change", () => { if (input.files.length) choose(input.files[0]); input.value = ""; });
     this.button(row, "Choose a sound or video", () => input.click());
-    this.status = make("span", "flex: 1; overflow: hidden; text-overflow: ellipsis", { role: "status" }, row);
+    this.status = make("div", "min-height: 14px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap", { role: "status" }, this.element);
     this.player = new Audio();
     this.player.preload = "none";
     this.player.addEventListener("pause", () => { this.play.textContent = "Play part"; });

@@ -21,7 +21,7 @@ from ....aai_models.errors import ExplainedError
 ROUTE = "/aai/outline"
 KEPT = 16  # recordings whose outlines are remembered
 PATIENCE = 0.4  # seconds that an answer waits for a short file to be read to its end
-ABANDONED = 15.0  # seconds without a question, after which a file is not read on
+ABANDONED = 90.0  # seconds without a question, after which a file is not read on; a hidden page asks once a minute
 BARS = 600  # of a waveform
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ async def answer(request: web.Request) -> web.Response:
         "peaks": outline.bars(BARS),
         "lufs": round(lufs, 1) if math.isfinite(lufs) else None,
     }
-    return web.json_response(known)
+    return web.json_response(known, headers={"Cache-Control": "no-store"})
 
 
 def register() -> None:
