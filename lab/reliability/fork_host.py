@@ -77,7 +77,7 @@ def serve(server, executor) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.getcwd())
+    sys.path[0] = os.getcwd()  # the host's modules, and not those beside this file
     import torch
 
     torch.set_num_threads(1)  # threads of a pool do not live on in a copy
