@@ -21,6 +21,7 @@ def make(plan: Plan, server: Server, folder: Path, tell=None) -> Record:
     """Make what is not there yet. A picture that fails is noted and the rest goes on; a server that is gone, or a full
     disk, ends it with `StudyError`, and the same call goes on later. `tell(text)` is told of each picture."""
     tell = tell or (lambda text: print(text, file=sys.stderr, flush=True))
+    _require_folders(plan)
     record = Record(folder, plan)
     record.take_over()
     classes = {node["class_type"] for graph in _all_graphs(plan) for node in graph.values()}
@@ -51,6 +52,17 @@ def make(plan: Plan, server: Server, folder: Path, tell=None) -> Record:
     write_sheets(record)
     write_overview(record)
     return record
+
+
+def _require_folders(plan: Plan) -> None:
+    """Raise `StudyError` where another system's folder is not there, before anything is made."""
+    for method in plan.methods:
+        if method.kind == FOLDER and not (plan.base / method.folder).is_dir():
+            raise StudyError(
+                f"There is no folder {plan.base / method.folder} of the method {method.name!r}",
+                "It holds a folder of pictures for each sound",
+                "Correct the plan, or put the folder there",
+            )
 
 
 def _all_graphs(plan: Plan):
@@ -131,12 +143,6 @@ def _take_folder(record: Record, method: Method, names: tuple[dict[str, str], di
     """Copy another system's pictures: those of FOLDER/SOUND, in the order in which people count, one for each prompt and
     seed."""
     plan = record.plan
-    if not (plan.base / method.folder).is_dir():
-        raise StudyError(
-            f"There is no folder {plan.base / method.folder} of the method {method.name!r}",
-            "It holds a folder of pictures for each sound",
-            "Correct the plan, or put the folder there",
-        )
     for sound in plan.sounds:
         found = _pictures_of(plan.base / method.folder, {sound.name, names[0][sound.name]})
         cells = [(prompt, seed) for prompt in range(len(plan.prompts)) for seed in range(len(plan.seeds))]

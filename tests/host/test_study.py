@@ -137,19 +137,18 @@ def test_another_system_s_missing_pictures_are_named(server, tmp_path):
 
 def test_wrong_names_are_sentences(server, tmp_path, capsys):
     content = table(tmp_path)
+    bell = content["sounds"][1]
     cases = {
-        "gone.wav": {"sounds": [{**content["sounds"][1], "audio": "gone.wav"}]},
-        "no folder": {"methods": ["word", {"name": "other", "folder": "nowhere"}], "sounds": content["sounds"][:1]},
-        "b.wav": {"sounds": [{**content["sounds"][1], "audio": "b.wav"}]},
+        "gone.wav cannot be read": {"sounds": [{**bell, "audio": "gone.wav"}]},
+        "There is no folder": {"methods": ["word", {"name": "other", "folder": "nowhere"}]},
+        "The sound 'bell' or its pictures cannot be read": {"sounds": [{**bell, "audio": "b.wav"}]},
     }
     (tmp_path / "b.wav").write_text("no sound")
     for told, change in cases.items():
         (tmp_path / "plan.json").write_text(json.dumps({**content, **change}), encoding="utf-8")
-        assert (
-            cli.main(["make", str(tmp_path / "plan.json"), "--server", server.url, "--out", str(tmp_path / "out")]) == 1
-        )
-        told_now = capsys.readouterr().err
-        assert told in told_now or "cannot be read" in told_now
+        command = ["make", str(tmp_path / "plan.json"), "--server", server.url, "--out", str(tmp_path / "out")]
+        assert cli.main(command) == 1
+        assert told in capsys.readouterr().err
     assert cli.main(["make", str(tmp_path / "plan.json"), "--server", "http://127.0.0.1:9"]) == 1
     assert "There is no ComfyUI at http://127.0.0.1:9" in capsys.readouterr().err
     assert not os.path.exists("plan"), "nothing was written"
