@@ -10,7 +10,7 @@ CHECKPOINT = (
     "file that is named here."
 )
 ENCODER = (
-    "- **Load CAVT-MAE**: an audio encoder in `models/cavt_mae`, for instance *Scale++* of "
+    "- **Load Audio Encoder (AAI)**: an audio encoder in `models/cavt_mae`, for instance *Scale++* of "
     "[CAV-MAE](https://github.com/YuanGongND/cav-mae)."
 )
 SOUND = "- **Load Sound**: your recording, or a video with sound."
