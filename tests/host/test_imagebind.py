@@ -13,12 +13,12 @@ import comfy.utils
 import pytest
 import torch
 import torch.nn.functional as F
-from aai_pack.aai_models.adapt.labels import label_features
 from aai_pack.aai_models.align import imagebind_files
 from aai_pack.aai_models.align.aligned_text import HasAlignedText
 from aai_pack.aai_models.align.imagebind import ImageBindAudio, ImageBindEncoder
 from aai_pack.aai_models.align.imagebind_audio import mel_pictures
 from aai_pack.aai_models.align.imagebind_text import text_scale
+from aai_pack.aai_models.align.texts import class_texts
 from aai_pack.aai_models.audio.errors import AudioError
 from aai_pack.aai_models.errors import CheckpointError, ExplainedError, LibraryError, TokenError
 from aai_pack.nodes.align import AAI_CAVTEncode, AAI_LoadCAVT
@@ -367,8 +367,8 @@ class TestTexts:
 
     def test_words_by_labels(self, reader, ear, clips, own_caches):
         """In every Stable Diffusion: by the texts of the file; without those only where the CLIP is SD2's."""
-        feature = hear(reader, clips[:1])
-        near = F.normalize(feature.vectors + 3 * label_features(reader.aligned_text(), ("rain",)), dim=-1)
+        feature, text = hear(reader, clips[:1]), reader.aligned_text()
+        near = F.normalize(feature.vectors + 3 * class_texts(text, ["rain"], text.prompt), dim=-1)
         rainy = replace(feature, vectors=near)
         for family, width in (("sd15", {"clip_l": 768}), ("sd2", {"clip_h": 1024})):
             token, said = make_word(micro.build(family)[1], rainy)
