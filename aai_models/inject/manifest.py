@@ -22,8 +22,8 @@ NOTE = "aai_batch"  # text in a picture: the identity of its job
 ALWAYS_WRITTEN = 1000  # pictures up to which the record is written after each
 SHARE_OF_TIME = 0.02  # of a batch that may go into writing a longer record
 # What an entry must have, and what it may have: the record of version 0.1.0 knows fewer.
-KINDS = {"identity": str, "photo": str, "source": str, "sound": str, "place": str, "word": str, "sha256": str}
-KINDS |= {"scale": (int, float), "size": int, "time": int}
+TEXTS = ("identity", "photo", "source", "sound", "place", "word", "sha256")
+KINDS = {**dict.fromkeys(TEXTS, (str,)), "scale": (int, float), "size": (int,), "time": (int,)}
 
 
 class Manifest:
