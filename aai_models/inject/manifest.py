@@ -22,11 +22,8 @@ NOTE = "aai_batch"  # text in a picture: the identity of its job
 ALWAYS_WRITTEN = 1000  # pictures up to which the record is written after each
 SHARE_OF_TIME = 0.02  # of a batch that may go into writing a longer record
 # What an entry must have, and what it may have: the record of version 0.1.0 knows fewer.
-KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("identity", "photo", "source", "sound", "place", "word", "sha256"), str),
-    **dict.fromkeys(("size", "time"), int),
-    "scale": (int, float),
-}
+TEXTS = ("identity", "photo", "source", "sound", "place", "word", "sha256")
+KINDS = {**dict.fromkeys(TEXTS, (str,)), "scale": (int, float), "size": (int,), "time": (int,)}
 
 
 class Manifest:
@@ -63,11 +60,11 @@ class Manifest:
     def last_words(self, name: str) -> dict[str, str]:
         """Sounds of the photo that was made last whose names are `name` and a number -> what their words are known by."""
         last = next(reversed(self._entries.values()), {})
-        photo = (_folder_key(last), last.get("photo"))
+        photo = (last.get("source"), last.get("photo"))
         return {
             entry["sound"]: entry["word"]
             for entry in self._entries.values()
-            if entry.get("word") and "sound" in entry and (_folder_key(entry), entry.get("photo")) == photo
+            if entry.get("word") and "sound" in entry and (entry.get("source"), entry.get("photo")) == photo
             if entry["sound"].rstrip("0123456789") == name
         }
 
@@ -108,7 +105,7 @@ class Manifest:
         status = path.stat()
         self._entries.pop(self._of_place.get(job.place), None)
         self._entries[file] = {
-            **{"photo": job.photo.name, "folder": _digest(job.photo.parent), "sound": job.sound, "scale": job.scale},
+            **{"photo": job.photo.name, "source": str(job.photo.parent), "sound": job.sound, "scale": job.scale},
             **{"place": job.place, "identity": job.identity, "size": status.st_size, "time": status.st_mtime_ns},
             **{"word": job.word, "sha256": _sha256(path)},
         }
@@ -153,7 +150,7 @@ def _find_record(folder: Path) -> tuple[Path, dict[str, dict]]:
             return path, {}
         except OSError as error:
             raise EditError(
-                f"{path.name} cannot be read ({error.strerror or error})",
+                f"{path} cannot be read ({error.strerror or error})",
                 "It is the list of pictures that a batch has finished",
                 "Correct its permissions, or choose another output",
             ) from None
@@ -163,16 +160,6 @@ def _find_record(folder: Path) -> tuple[Path, dict[str, dict]]:
             entries = content["pictures"].items()
             return path, {file: entry for file, entry in entries if file == os.path.basename(file)}
     raise AssertionError("Counting has no end")
-
-
-def _digest(folder: str | Path) -> str:
-    """Tells folders apart without their names: a server shows this record to whoever sees the pictures."""
-    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-
-
-def _folder_key(entry: dict) -> str | None:
-    """Which folder an entry's photo is from; records made before 0.2.0 have its whole path."""
-    return entry.get("folder") or (_digest(entry["source"]) if isinstance(entry.get("source"), str) else None)
 
 
 def is_record(content) -> bool:

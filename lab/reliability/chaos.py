@@ -73,9 +73,9 @@ def chaos(host: Host, seconds: float, seed: int = SEED) -> Chaos:
 
 def kill_copies(forked: ForkedHost, kinds: list[jobs.Job], most: int, seconds: float, seed: int = SEED) -> list[Tally]:
     """Kill copies of a started ComfyUI while they work, each job in turn, for about `seconds`."""
-    rng, ends = random.Random(seed), time.monotonic() + seconds
-    ordinary = _ordinary(forked)
+    rng, ordinary = random.Random(seed), _ordinary(forked)
     runs = [(job, Tally(f"kill a copy: {job.name}"), *_reference(forked, job)) for job in kinds]
+    ends = time.monotonic() + seconds
     while time.monotonic() < ends and sum(tally.tried for _, tally, *_ in runs) < most:
         for job, tally, expected, lasts in runs:
             _killed_round(forked, job, tally, expected, lasts, rng)
