@@ -79,18 +79,45 @@ def nearest_factor(unet: UNetModel, wanted: int) -> int:
     return min(sorted(found), key=lambda there: abs(math.log2(there / wanted)), default=wanted)
 
 
-def wrap_attention(options: dict, unet: UNetModel, kind: str, wrap: Callable[[AttentionFunction], AttentionFunction]):
+def wrap_attention(
+    options: dict, unet: UNetModel, kind: str, wrap: Callable[[AttentionFunction], AttentionFunction]
+) -> int:
     """Put `wrap(what is there)` around every `kind` ("attn1", "attn2") of the transformer options of one run.
 
     Blocks are registered without a transformer's index: patches that are added later, while sampling, still take effect.
+    A layer whose `forward` another pack put in the place of the host's is left to it: a replace would pass it by. Returns
+    how many layers that are.
     """
     replaced = dict(options.get("patches_replace", {}))
     table = dict(replaced.get(kind, {}))
-    preferences = attention_preferences(unet, kind)
-    for key in {*transformer_blocks(unet), *table}:
+    preferences, (keys, left) = attention_preferences(unet, kind), _places(unet, kind)
+    for key in {*keys, *table}:
         table[key] = _telling(wrap(table.get(key, plain_attention)), preferences)
     replaced[kind] = table
     options["patches_replace"] = replaced
+    return left
+
+
+def _places(unet: UNetModel, kind: str) -> tuple[list[tuple], int]:
+    """Keys of the host's table of replaces for a kind of attention, and how many layers compute it in their own way."""
+    keys, left = [], 0
+    parts = {"input": unet.input_blocks, "output": unet.output_blocks, "middle": [unet.middle_block]}
+    for name, number in transformer_blocks(unet):
+        whole = (
+            part for part in parts[name][number] if isinstance(part, comfy.ldm.modules.attention.SpatialTransformer)
+        )
+        layers = [getattr(block, kind) for part in whole for block in part.transformer_blocks]
+        own = [_is_replaced(layer) for layer in layers]
+        left += sum(own)
+        keys += [(name, number, i) for i, is_own in enumerate(own) if not is_own] if any(own) else [(name, number)]
+    return keys, left
+
+
+def _is_replaced(layer) -> bool:
+    """Whether another pack's object patch computes this layer now: its `forward`, or all of it."""
+    kind = comfy.ldm.modules.attention.CrossAttention
+    # The host takes an object patch back by putting the layer's own method where the patch was.
+    return not isinstance(layer, kind) or getattr(layer.forward, "__func__", None) is not type(layer).forward
 
 
 def attention_preferences(unet: UNetModel, kind: str) -> dict[tuple[str, int, int], object]:

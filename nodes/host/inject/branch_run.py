@@ -34,7 +34,8 @@ class BranchRun:
         self._guider, self._settings = guider, tag.settings
         tags = [entry[TAG] for entries in guider.conds.values() for entry in entries if TAG in entry]
         self._edits = [tag.edit for tag in tags if tag.edit is not None]
-        notices, self._finder = Notices(), RowFinder()
+        self._notices = notices = Notices()
+        self._finder = RowFinder()
         self._bank = AttentionBank(tag.settings.memory, guider.model_patcher.load_device)
         self._recorder = Recorder(self._bank, self._finder, tag.settings, notices)
         self._injector = Injector(self._finder, tag.settings, notices)
@@ -89,8 +90,10 @@ class BranchRun:
         self._ends_clean = float(sigmas[-1]) == 0.0
         unet = guider.inner_model.diffusion_model
         self._blend.begin_branch(unet, tuple(noise.shape[-2:]))
-        wrap_attention(options, unet, "attn1", self._self_attention)
-        wrap_attention(options, unet, "attn2", self._cross_attention)
+        left = wrap_attention(options, unet, "attn1", self._self_attention)
+        left += wrap_attention(options, unet, "attn2", self._cross_attention)
+        if left:
+            self._notices.warn(f"another node computes {left} attention layers in its own way, so the edit skips them")
         if self._branch == 0:
             ours = (entry for entry in guider.conds.get("positive", []) if entry["uuid"] in rows)
             self._source_entries = {rows[e["uuid"]][TAG].index: e for e in ours if TAG in rows[e["uuid"]]}

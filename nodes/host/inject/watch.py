@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from ..base.rows import CallMemo, RowFinder, Windows, identify_rows, is_rearrang
 from .edits import TAG, words_of
 from .opened import tokens_at, whole_picture
 
+log = logging.getLogger(__name__)
 KEY = "aai_watch"
 WRAPPERS = comfy.patcher_extension.WrappersMP
 
@@ -135,7 +137,11 @@ def _sampler(maps: WordMaps):
         finder = RowFinder()
         finder.entries = {e["uuid"]: rows[e["uuid"]] for e in _shown(guider.conds) if e["uuid"] in rows}
         look = _Look(maps, finder, Windows(guider.inner_model.model_sampling), tuple(noise.shape[-2:]))
-        wrap_attention(options, guider.inner_model.diffusion_model, "attn2", look.wrap)
+        left = wrap_attention(options, guider.inner_model.diffusion_model, "attn2", look.wrap)
+        if left:
+            log.warning(
+                "Watch Words: another node computes %d attention layers in its own way; they are not seen.", left
+            )
         return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
 
     return sample
