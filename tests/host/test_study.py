@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 
 import pytest
 from aai_pack.aai_models.errors import StudyError
@@ -96,14 +95,12 @@ def test_it_goes_on_where_it_was(made, server):
 def test_a_cancel_in_comfyui_ends_it_and_the_same_call_goes_on(made, server, tmp_path):
     content = table(tmp_path, sampler={"steps": 4000, "cfg": 5.0}, methods=["word"])
     slow = plan.parse_plan(content, tmp_path)
-    talk, errors = Server(server.url), []
+    talk, errors, ended = Server(server.url), [], threading.Event()
 
     def interrupt():
-        for _ in range(600):
-            time.sleep(0.1)
-            if talk._json("/queue")["queue_running"] and (tmp_path / "out" / "workflows").exists():
+        while not ended.wait(0.5):
+            if (tmp_path / "out" / "workflows").exists():
                 talk._ask("/interrupt", b"{}", "application/json")
-                return
 
     thread = threading.Thread(target=interrupt)
     thread.start()
@@ -111,7 +108,9 @@ def test_a_cancel_in_comfyui_ends_it_and_the_same_call_goes_on(made, server, tmp
         make(slow, talk, tmp_path / "out", errors.append)
     except StudyError as error:
         errors.append(str(error))
-    thread.join()
+    finally:
+        ended.set()
+        thread.join()
     assert "cancelled in ComfyUI" in errors[-1]
     quick = plan.parse_plan({**content, "sampler": {"steps": 1, "cfg": 5.0}}, tmp_path)
     assert not make(quick, talk, tmp_path / "out", errors.append).missing()
