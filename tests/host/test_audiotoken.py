@@ -231,7 +231,8 @@ class TestWordFromSound:
         assert "Heard: " in said and "Drawn as: " in said and "own words are for clip_l alone" in said
         asked, _ = self.make(other, feature, bridge="labels")
         assert all(torch.equal(asked.vectors[key], rows) for key, rows in token.vectors.items())
-        assert AAI_ApplyAdapter.execute(token, heard(ear, clips()[1:]), 1.0, other)[0].directions
+        with torch.inference_mode():
+            assert AAI_ApplyAdapter.execute(token, heard(ear, clips()[1:]), 1.0, other)[0].directions
 
     def test_its_labels_on_request(self, clip, ear):
         token, said = self.make(clip, heard(ear, clips(1)), bridge="labels")
