@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
 
 
 class ExplainedError(ValueError):
@@ -30,8 +30,9 @@ class ExplainedError(ValueError):
 
 
 def _again(home: str, name: str, *parts: str) -> ExplainedError:
-    """An error of another process; Python itself would look for its class among the built-in ones."""
-    return getattr(import_module(home), name)(*parts)
+    """An error of another process; Python itself would look for its class among the built-in ones. One of a module that is
+    not in use here becomes an `ExplainedError`."""
+    return getattr(sys.modules.get(home), name, ExplainedError)(*parts)
 
 
 ExplainedError.__module__ = "builtins"
