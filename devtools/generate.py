@@ -1,12 +1,12 @@
-"""Writes the files that follow from others: the editor's example workflows and the schema snapshot, from a running
-server's node list; help pages for languages that have none of their own."""
+"""Writes the files that follow from others: the editor's example workflows, the schema snapshot and `locales/`, from a
+running server's node list; help pages for languages that have none of their own."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from . import help_pages, schema, workflows
+from . import help_pages, locales, schema, workflows
 from .client import Client
 from .hosts import ensure_host
 from .report import DevError
@@ -22,6 +22,7 @@ def main() -> int:
         with Workspace() as workspace, Server(ensure_host(version), workspace) as server:
             object_info = Client(server.url).get("/object_info")
         schema.write_snapshot(object_info)
+        locales.write_all(object_info)
         workflows.write_editor_copies(object_info)
     except DevError as error:
         print(f"dev.py generate: {error}", file=sys.stderr)

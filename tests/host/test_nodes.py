@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from aai_pack.devtools import schema, workflows
+from aai_pack.devtools import locales, schema, workflows
 from aai_pack.devtools.hosts import DEFAULT_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +22,13 @@ def test_the_schema_only_appends(object_info):
     now = schema.describe_pack(object_info)
     assert not schema.broken_by(schema.load_snapshot(), now)
     assert now == schema.load_snapshot(), "something was added: run `python dev.py generate`"
+
+
+def test_translations_are_of_these_texts(object_info, request):
+    if request.config.getoption("--aai-host") != DEFAULT_VERSION:
+        pytest.skip("written from the default host")
+    told = json.loads(locales.ENGLISH.read_text(encoding="utf-8"))
+    assert locales.english(object_info) == told, "a text changed: run `python dev.py generate`"
 
 
 def test_what_breaks_workflows_is_noticed(object_info):
