@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 
 class ExplainedError(ValueError):
     """Base of the pack's errors.
 
     Each part is a sentence without its final full stop; `do` may be empty. The message is theirs in this order.
+
+    ComfyUI and Python print an error's module before its name, and a pack's module begins with the folder that it lies in.
+    A person has no use for that: these errors call themselves built in, so that only "TokenError: ..." is read.
     """
+
+    home = __module__  # where the class really is
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        cls.home, cls.__module__ = cls.__module__, "builtins"
 
     def __init__(self, found: str, expected: str, do: str = ""):
         self.found, self.expected, self.do = found, expected, do
@@ -15,7 +26,15 @@ class ExplainedError(ValueError):
 
     def __reduce__(self):
         """So that an error of a worker process arrives as what it is."""
-        return type(self), (self.found, self.expected, self.do)
+        return _again, (self.home, type(self).__qualname__, self.found, self.expected, self.do)
+
+
+def _again(home: str, name: str, *parts: str) -> ExplainedError:
+    """An error of another process; Python itself would look for its class among the built-in ones."""
+    return getattr(import_module(home), name)(*parts)
+
+
+ExplainedError.__module__ = "builtins"
 
 
 class CheckpointError(ExplainedError):
@@ -48,3 +67,7 @@ class PocketError(ExplainedError):
 
 class DeviceError(ExplainedError):
     """A device that is not available."""
+
+
+class StudyError(ExplainedError):
+    """A comparison of methods, its figures, or answers of people that cannot be used as they are."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,11 @@ from torch import Tensor
 
 from .errors import ExplainedError
 
+SHORT = 40  # letters of a file's name in that of its unfinished write
+STALE = 3600.0  # seconds after which nobody writes an unfinished file any more
+LEFT = re.compile(rf"\..{{0,{SHORT}}}-[0-9a-f]{{32}}\.partial", re.DOTALL)
+_looked_at: set[Path] = set()
+
 
 def write_atomically(path: Path, write: Callable[[Path], object], error: type[ExplainedError], room: str) -> None:
     """Call `write(temporary path)` and move the result over `path`; a failure leaves no half-written file behind.
@@ -20,9 +27,10 @@ def write_atomically(path: Path, write: Callable[[Path], object], error: type[Ex
     A failure is raised as `error`, which names the `room` that the file needs. Windows replaces no file that is open or
     mapped, in this process or in another; `read_tensors` leaves none so.
     """
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.partial")
+    temporary = path.with_name(f".{path.stem[:SHORT]}-{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left(path.parent)
         write(temporary)
         with open(temporary, "rb+") as file:  # without it a power cut may leave the new name on an empty file
             os.fsync(file.fileno())
@@ -40,6 +48,23 @@ def write_atomically(path: Path, write: Callable[[Path], object], error: type[Ex
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what writes into a folder left that were killed long ago; another process may be at a younger one.
+
+    Once for each folder in the life of a process: a folder may hold a hundred thousand files.
+    """
+    if folder in _looked_at:
+        return
+    _looked_at.add(folder)
+    now = time.time()
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if LEFT.fullmatch(entry.name):
+                with contextlib.suppress(OSError):
+                    if now - entry.stat(follow_symlinks=False).st_mtime > STALE:
+                        os.unlink(entry.path)
 
 
 def _unwritten(path: Path, failure: Exception, error: type[ExplainedError], room: str) -> ExplainedError:

@@ -21,6 +21,11 @@ def files() -> list[Path]:
     return sorted(path for path in ours - left_out if (ROOT / path).is_file())
 
 
+def tracked() -> set[Path]:
+    """Paths of the files that git knows: what is published."""
+    return {path for path in _listed("--cached") if (ROOT / path).is_file()}
+
+
 def copy(target: Path) -> None:
     """Write the archive's files into the folder `target`."""
     for path in files():

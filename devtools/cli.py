@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import device
+from . import device, external, frontend
 from .browser import NO_BROWSER, ensure_browser
 from .hosts import DEFAULT_VERSION, RECIPES, ROOT, Host, ensure_host
 from .report import DevError, say
@@ -69,7 +69,7 @@ def _on_all_cores(options) -> list[str]:
 
 def _with_browser(options) -> list[str]:
     """See that the tests of the editor have their browser, and say so where they have none; pytest's arguments."""
-    if options.host != DEFAULT_VERSION:
+    if options.host != DEFAULT_VERSION and not options.path:
         return []
     try:
         if ensure_browser() is None:
@@ -92,6 +92,20 @@ def command_serve(options) -> int:
     return 0
 
 
+def command_registry(options) -> int:
+    from . import registry
+
+    if bool(options.repository) != bool(options.ref):
+        raise DevError("--repository and --ref belong together: OWNER/NAME, and a tag or branch of it.")
+    if options.changes:
+        print(registry.changes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8")))
+        return 0
+    if options.repository:
+        registry.prepare(options.repository, options.ref)
+        return 0
+    return registry.validate()
+
+
 def command_generate(options) -> int:
     host = ensure_host(options.host)
     return _run_in_host(host, ["-m", "devtools.generate", "--host", options.host], cwd=ROOT)
@@ -106,13 +120,48 @@ def command_bench(options, rest: list[str]) -> int:
     return _run_in_host(host, arguments, cwd=ROOT)
 
 
+def command_reliability(options) -> int:
+    host = ensure_host(options.host, development=True)
+    arguments = ["-m", "lab.reliability", options.command, "--host", options.host]
+    for name in ("minutes", "count", "seed"):
+        if getattr(options, name, None) is not None:
+            arguments += [f"--{name}", str(getattr(options, name))]
+    if getattr(options, "picture", None):
+        arguments += ["--picture", str(Path(options.picture).resolve())]
+    return _run_in_host(host, arguments, cwd=ROOT)
+
+
+def _add_reliability(add) -> None:
+    soak = add("soak", "one server under load: all examples in random order, trainings, a large batch")
+    soak.add_argument(
+        "--minutes", type=float, default=20.0, help="how long, unless all counts are reached (%(default)s)"
+    )
+    soak.add_argument("--picture", help="also draw memory and processor time into this PNG")
+    chaos = add("chaos", "kill and cancel at random moments, and look at what is left")
+    chaos.add_argument(
+        "--minutes", type=float, default=20.0, help="how long, unless all counts are reached (%(default)s)"
+    )
+    chaos.add_argument("--seed", type=int, default=20, help="of the moments (%(default)s)")
+    fuzz = add("fuzz", "damaged files, odd prompts and wrong values")
+    fuzz.add_argument("--count", type=int, default=10_000, help="inputs (%(default)s)")
+    fuzz.add_argument("--seed", type=int, default=20, help="of the inputs (%(default)s)")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--host", default=DEFAULT_VERSION, choices=RECIPES, help="ComfyUI version (%(default)s)")
+        known = None if external.current() else RECIPES
+        sub.add_argument("--host", default=DEFAULT_VERSION, choices=known, help="ComfyUI version (%(default)s)")
+        sub.add_argument(
+            "--path", help="use the ComfyUI in this folder instead, whatever its version; nothing is written there"
+        )
+        sub.add_argument(
+            "--python", help="the Python of --path (default: its venv, the portable one, or the active one)"
+        )
+        sub.add_argument("--frontend", metavar="VERSION", help="another front end, from the package index")
         return sub
 
     def add_device(sub: argparse.ArgumentParser) -> None:
@@ -141,24 +190,48 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
     add("generate", "write the editor's copies of the examples, the schema snapshot, help pages for other languages")
+    registry = commands.add_parser("registry", help="check with the registry's own tool what would be published")
+    registry.add_argument("--repository", help="instead: write README and addresses for the page of OWNER/NAME there")
+    registry.add_argument("--ref", help="tag or branch that the page's links lead to")
+    registry.add_argument("--changes", action="store_true", help="instead: print the newest part of CHANGELOG.md")
     bench = add("bench", "run the benchmarks, peers beside us")
     bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
     add_device(bench)
     bench.add_argument("--json", help="also write the figures to this file")
+    _add_reliability(add)
     return parser
+
+
+def _choose_host(options) -> None:
+    """Take the host and front end that were named, here and in every process that is started from here."""
+    if options.path:
+        options.host = external.choose(options.path, options.python).version
+    elif options.python:
+        raise DevError("--python names the Python of a ComfyUI that is already there. Name its folder with --path.")
+    elif external.current():
+        options.host = external.current().version
+    if options.frontend:
+        frontend.choose(options.frontend)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run the command, and turn a known failure into one line on stderr."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options, rest = _parser().parse_known_args(arguments)
+    commands = {
+        "host": command_host,
+        "serve": command_serve,
+        "generate": command_generate,
+        "registry": command_registry,
+    }
     takes_rest = {"test": command_test, "demo": command_demo, "bench": command_bench}
     try:
+        _choose_host(options)
         if options.command in takes_rest:
             return takes_rest[options.command](options, rest)
         if rest:
             raise DevError(f"Unknown arguments: {' '.join(rest)}. See `dev.py {options.command} --help`.")
-        return {"host": command_host, "serve": command_serve, "generate": command_generate}[options.command](options)
+        return commands.get(options.command, command_reliability)(options)
     except DevError as error:
         print(f"dev.py: {error}", file=sys.stderr)
         return error.code

@@ -93,15 +93,14 @@ class Client:
         cancelled = False
         async for message in socket:
             if message.type == aiohttp.WSMsgType.BINARY:
-                if int.from_bytes(message.data[:4], "big") == 3:  # a text for a node: its id's length, its id, the text
-                    length = int.from_bytes(message.data[4:8], "big")
-                    run.texts.append(message.data[8 + length :].decode())
-                continue
+                continue  # previews
             event = json.loads(message.data)
             data = event.get("data") or {}
             if data.get("prompt_id") not in (None, run.prompt_id):
                 continue
             run.events.append(event)
+            if event["type"] == "aai.message":
+                run.texts.append(data["text"])
             if on_event is not None and not cancelled and on_event(event):
                 cancelled = True
                 async with session.post(f"{self.url}/interrupt", json={}):

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import on_pocket, page, story, strips, workflows
+from . import comparison, on_pocket, page, story, strips, thumbnails, workflows
 from .client import Client, Run
 from .hosts import ensure_host, ensure_recordings
 from .report import DevError, say, step
@@ -24,10 +24,15 @@ NOTES = {
 }
 
 
-def save_outputs(client: Client, run: Run, folder: Path) -> list[str]:
-    """Copy the pictures and sounds that a run put out into `folder`; returns their names."""
+def save_outputs(client: Client, run: Run, prompt: dict, folder: Path) -> list[str]:
+    """Copy the pictures and sounds that a run put out into `folder`; returns their names.
+
+    What the pack's nodes show on themselves is left out: the graph's own preview and save nodes say what counts.
+    """
     names = []
-    for shown in run.outputs.values():
+    for node, shown in run.outputs.items():
+        if prompt.get(node, {}).get("class_type", "").startswith("AAI_"):
+            continue
         for file in [*shown.get("images", []), *shown.get("audio", [])]:
             if isinstance(file, dict) and file["type"] in ("output", "temp"):
                 target = folder / file["filename"]
@@ -38,8 +43,9 @@ def save_outputs(client: Client, run: Run, folder: Path) -> list[str]:
 
 def prepared(name: str, stand_ins, models: str) -> dict:
     """An example's graph on the models of this demo."""
-    prompt = workflows.shrink(workflows.load_api(name), stand_ins)
-    return on_pocket.on_pocket(prompt) if models == "pocket" else prompt
+    if models == "stand-ins":
+        return workflows.shrink(workflows.load_real(name), stand_ins)
+    return on_pocket.shown(workflows.load_api(name), on_pocket.LEARNS if name == story.LEARNED_EXAMPLE else 0)
 
 
 def run_example(client: Client, name: str, prompt: dict, folder: Path) -> dict:
@@ -48,16 +54,16 @@ def run_example(client: Client, name: str, prompt: dict, folder: Path) -> dict:
         run = client.run(prompt, timeout=600)
     losses = [loss for shown in run.outputs.values() for series in shown.get("aai_losses", []) for loss in series]
     inputs = [node["inputs"] for node in prompt.values()]
-    outputs = save_outputs(client, run, folder)
-    heard, seen, learning = (
+    outputs = save_outputs(client, run, prompt, folder)
+    heard, seen, learning, compared = (
         [file for file in outputs if file.startswith(start)]
-        for start in (on_pocket.SOUND, on_pocket.REFERENCE, on_pocket.LEARNING)
+        for start in (on_pocket.SOUND, on_pocket.REFERENCE, on_pocket.LEARNING, on_pocket.COMPARED)
     )
     return {
         "name": name,
         "status": run.status,
         "seconds": round(run.seconds, 2),
-        "outputs": [file for file in outputs if file not in {*heard, *seen, *learning}],
+        "outputs": [file for file in outputs if file not in {*heard, *seen, *learning, *compared}],
         **({"error": run.message} if run.status != "success" else {}),
         "page": {
             "sounds": [i["audio"] for i in inputs if isinstance(i.get("audio"), str)] + heard,
@@ -65,6 +71,7 @@ def run_example(client: Client, name: str, prompt: dict, folder: Path) -> dict:
             "prompts": [i["text"] for i in inputs if isinstance(i.get("text"), str)],
             "losses": losses,
             "learning": learning,
+            "compared": compared,
         },
     }
 
@@ -73,16 +80,23 @@ def _without_page(entry: dict) -> dict:
     return {key: value for key, value in entry.items() if key != "page"}
 
 
-def run_gallery(client: Client, stand_ins, folder: Path) -> list[dict]:
+def run_gallery(client: Client, folder: Path) -> list[dict]:
     """One example with the sounds of several things."""
-    prompt = prepared(story.GALLERY_EXAMPLE, stand_ins, "pocket")
+    prompt = workflows.load_api(story.GALLERY_EXAMPLE)
     return [
         run_example(client, f"{thing} {told}", on_pocket.in_a_place(thing, told, prompt), folder)
         for thing, told in story.GALLERY
     ]
 
 
-def run_demo(version: str, out: Path, sounds: Path | None, models: str, pictures: Path | None = None) -> int:
+def run_demo(
+    version: str,
+    out: Path,
+    sounds: Path | None,
+    models: str,
+    pictures: Path | None = None,
+    with_thumbnails: bool = False,
+) -> int:
     """Build the host, run the examples, write report.json and index.html; 0 only if every example succeeded."""
     host = ensure_host(version)
     started = time.monotonic()
@@ -90,35 +104,41 @@ def run_demo(version: str, out: Path, sounds: Path | None, models: str, pictures
     shutil.rmtree(files, ignore_errors=True)
     files.mkdir(parents=True, exist_ok=True)
     with Workspace() as workspace:
-        stand_ins = install(workspace, sounds or ensure_recordings())
+        # The pocket models need nothing: the examples run there as they do for whoever has just installed the pack.
+        stand_ins = install(workspace, sounds or ensure_recordings()) if models == "stand-ins" else None
+        names = workflows.names() if models == "pocket" else workflows.real_names()
         with Server(host, workspace) as server:
             client = Client(server.url)
-            if models == "pocket":
-                on_pocket.write_pictures(client, workspace.input / stand_ins.pictures)
-            entries = [
-                run_example(client, name, prepared(name, stand_ins, models), files) for name in workflows.names()
-            ]
-            gallery = run_gallery(client, stand_ins, files) if models == "pocket" else []
+            entries = [run_example(client, name, prepared(name, stand_ins, models), files) for name in names]
+            gallery = run_gallery(client, files) if models == "pocket" else []
+            compared = comparison.compare(server.url, out) if models == "pocket" else {}
             if any(entry["status"] != "success" for entry in entries + gallery):
                 say(f"the end of ComfyUI's log:\n{server.tail()}")
         for entry in entries:
             for name in [*entry["page"]["sounds"], *entry["page"]["references"]]:
                 if (workspace.input / name).is_file():
                     shutil.copy(workspace.input / name, files / name)
-    (out / "index.html").write_text(page.render(version, NOTES[models], entries, gallery, files), encoding="utf-8")
+    rendered = page.render(version, NOTES[models], entries, gallery, files, compared.get("page", ""))
+    (out / "index.html").write_text(rendered, encoding="utf-8")
     if pictures is not None:
         strips.write(entries, files, pictures)
+    if with_thumbnails:
+        thumbnails.write(entries, files)
     report = {
         "host_version": version,
         "note": NOTES[models],
         "seconds": round(time.monotonic() - started, 1),
         "workflows": [_without_page(entry) for entry in entries],
         "gallery": [_without_page(entry) for entry in gallery],
+        **({"comparison": compared} if compared else {}),
     }
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     failed = [entry["name"] for entry in entries + gallery if entry["status"] != "success"]
+    failed += ["the comparison"] if compared.get("status") == "error" else []
     worked = sum(entry["status"] == "success" for entry in entries)
     say(f"{worked} of {len(entries)} workflows succeeded; open {out / 'index.html'}")
+    if compared.get("page"):
+        say(f"the methods side by side, with their figures: {out / compared['page']}")
     return 1 if failed or not entries else 0
 
 
@@ -129,13 +149,16 @@ def main() -> int:
     parser.add_argument("--sounds", type=Path)
     parser.add_argument("--models", choices=tuple(NOTES), default="pocket")
     parser.add_argument("--pictures", type=Path, help="also write the pictures of README and docs into this folder")
+    parser.add_argument("--thumbnails", action="store_true", help="also write the pictures of the template dialog")
     options = parser.parse_args()
     try:
         if options.sounds and not options.sounds.is_dir():
             raise DevError(f"{options.sounds} is no folder. Name a folder with recordings.")
-        if options.pictures and options.models != "pocket":
-            raise DevError("The documentation shows the pocket models. Leave --models out, or --pictures.")
-        return run_demo(options.host, options.out, options.sounds, options.models, options.pictures)
+        if (options.pictures or options.thumbnails) and options.models != "pocket":
+            raise DevError(
+                "The documentation shows the pocket models. Leave --models out, or --pictures and --thumbnails."
+            )
+        return run_demo(options.host, options.out, options.sounds, options.models, options.pictures, options.thumbnails)
     except DevError as error:
         print(f"dev.py demo: {error}", file=sys.stderr)
         return 1

@@ -17,6 +17,7 @@ ARGUMENTS = (
     "--disable-sync",
 )
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
+NOTHING = "filename=&"  # in the address of a file without a name
 FRAMES = 5  # a second; without a graphics card each costs what the run itself needs
 START_TIMEOUT = 120_000  # milliseconds; a busy machine needs long for the first page
 
@@ -25,6 +26,11 @@ LOAD = """async workflow => {
     return app.graph.nodes.map(node => node.type).filter(type => !LiteGraph.registered_node_types[type]);
 }"""
 READ = "async () => { const read = await app.graphToPrompt(); return {prompt: read.output, workflow: read.workflow}; }"
+SET = """settings => {
+    for (const node of app.graph.nodes)
+        for (const widget of node.widgets ?? [])
+            if (widget.name in (settings[node.type] ?? {})) widget.value = settings[node.type][widget.name];
+}"""
 LISTEN = """names => {
     window.aaiEnd = null;
     for (const name of names)
@@ -68,9 +74,10 @@ class Editor:
         return page
 
     def _note(self, message: ConsoleMessage) -> None:
-        """Keep an error, but not that another server was not reached: the front end asks its maker's for news."""
-        source = urlsplit(message.location["url"]).netloc
-        if message.type == "error" and source in ("", urlsplit(self.url).netloc):
+        """Keep an error, but not that another server was not reached: the front end asks its maker's for news; nor that a
+        loader of sounds with nothing to load has no file: the front end asks for that of every such node."""
+        source = urlsplit(message.location["url"])
+        if message.type == "error" and source.netloc in ("", urlsplit(self.url).netloc) and NOTHING not in source.query:
             self.errors.append(f"{message.text} ({message.location['url']})")
 
     def set(self, name: str, value) -> None:
@@ -81,6 +88,10 @@ class Editor:
     def load(self, workflow: dict) -> list[str]:
         """Open a workflow; returns the types of nodes that the editor does not know."""
         return self.page.evaluate(LOAD, workflow)
+
+    def fill_in(self, settings: dict[str, dict]) -> None:
+        """Give widgets their values, by type of node and name of widget."""
+        self.page.evaluate(SET, settings)
 
     def read(self) -> tuple[dict, dict]:
         """What Run would queue, as an API prompt; and the workflow as Save would write it."""

@@ -1,12 +1,12 @@
 """Writes the files that follow from others: the editor's example workflows, the schema snapshot and `locales/`, from a
-running server's node list; help pages for languages that have none of their own."""
+running server's node list; help pages for languages that have none of their own; the pictures that come with the pack."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from . import help_pages, locales, schema, workflows
+from . import editor_copy, help_pages, locales, schema, shipped_pictures
 from .client import Client
 from .hosts import ensure_host
 from .report import DevError
@@ -20,10 +20,12 @@ def main() -> int:
     help_pages.write_fallbacks()
     try:
         with Workspace() as workspace, Server(ensure_host(version), workspace) as server:
-            object_info = Client(server.url).get("/object_info")
+            client = Client(server.url)
+            object_info = client.get("/object_info")
+            shipped_pictures.write(client)
         schema.write_snapshot(object_info)
+        editor_copy.write(object_info)
         locales.write_all(object_info)
-        workflows.write_editor_copies(object_info)
     except DevError as error:
         print(f"dev.py generate: {error}", file=sys.stderr)
         return 1

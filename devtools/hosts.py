@@ -19,6 +19,7 @@ import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from . import external
 from .cache import cache_root, ensure_folder, lock
 from .report import DevError, say, step
 
@@ -108,16 +109,19 @@ def explain_failure(doing: str, output: str) -> str:
     return f"{doing} failed: {telling[-1][:300]} -- {remedy}"
 
 
-def pip_download(requirement: str, folder: Path, *, sha256: str, binary: bool, platform: tuple[str, ...] = ()) -> Path:
+def pip_download(
+    requirement: str, folder: Path, *, sha256: str | None, binary: bool, platform: tuple[str, ...] = ()
+) -> Path:
     """Fetch one archive from the package index into `folder` and return its path. Raises `DevError` unless it is the one
-    whose SHA-256 is given."""
+    whose SHA-256 is given; None takes any, for what a person names."""
     kind = ["--only-binary", ":all:"] if binary else ["--no-binary", ":all:"]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python", *kind, *platform]
     run_quietly([*command, "-d", str(folder), requirement], f"Fetching {requirement}")
     name = requirement.split("==")[0].replace("-", "_").lower()
     for path in folder.iterdir():
         if path.name.replace("-", "_").lower().startswith(name):
-            _require_same(path, sha256)
+            if sha256 is not None:
+                _require_same(path, sha256)
             return path
     raise DevError(f"Fetching {requirement} left no archive in {folder}. Call again.")
 
@@ -202,8 +206,8 @@ def _build_venv(version: str, recipe: Recipe, folder: Path) -> None:
         _finish(stamp_file, stamp)
 
 
-def _install_development_tools(folder: Path) -> None:
-    """pytest and its company, as the group `dev` of pyproject.toml names them."""
+def _install_development_tools(folder: Path, pins: tuple[str, ...] = TORCH) -> None:
+    """pytest and its company, as the group `dev` of pyproject.toml names them; `pins` stay at these versions."""
     pyproject = ROOT / "pyproject.toml"
     stamp_file = folder / "dev.stamp"
     stamp = _stamp_of(_dependency_groups(pyproject), (folder / "venv.stamp").read_text())
@@ -211,7 +215,7 @@ def _install_development_tools(folder: Path) -> None:
         return
     with step("installing the development tools"):
         pip = [str(venv_python(folder / "venv")), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        run_quietly([*pip, *TORCH, "--group", f"{pyproject}:dev"], "Installing the development tools")
+        run_quietly([*pip, *pins, "--group", f"{pyproject}:dev"], "Installing the development tools")
         _finish(stamp_file, stamp)
 
 
@@ -222,11 +226,16 @@ def _dependency_groups(pyproject: Path) -> str:
 
 
 def ensure_host(version: str = DEFAULT_VERSION, *, development: bool = False) -> Host:
-    """Return the host of this version, building whatever is missing. Costs a few milliseconds when nothing is."""
+    """Return the host of this version, building whatever is missing. Costs a few milliseconds when nothing is.
+
+    Where a ComfyUI that is already there was chosen (`external.choose`), it is that one, whatever `version` says.
+    """
     if sys.version_info < MINIMUM_PYTHON:
         raise DevError(
             f"Python {sys.version.split()[0]} is too old: ComfyUI needs 3.10 or newer. Start dev.py with a newer python."
         )
+    if (own := external.current()) is not None:
+        return _external_host(own, development)
     if version not in RECIPES:
         raise DevError(f"No recipe for ComfyUI {version}. Known versions: {', '.join(RECIPES)}.")
     recipe = RECIPES[version]
@@ -245,6 +254,18 @@ def ensure_host(version: str = DEFAULT_VERSION, *, development: bool = False) ->
         remedy = "Free about 8 GB or set AAI_CACHE to a folder on another disk."
         raise DevError(f"Building ComfyUI {version} failed: {error}. {remedy}") from error
     return Host(version, str(venv_python(folder / "venv")), str(folder / "ComfyUI"))
+
+
+def _external_host(own: external.External, development: bool) -> Host:
+    """A ComfyUI that is already there. Test tools go into an environment of their own in the cache, never into its."""
+    if not development:
+        return Host(own.version, own.python, own.comfyui)
+    name = external.folder_name(own)
+    folder = ensure_folder(cache_root() / "hosts" / name)
+    with lock(folder.parent / f"{name}.lock"):
+        external.build_overlay(own, folder)
+        _install_development_tools(folder, pins=())
+    return Host(own.version, str(venv_python(folder / "venv")), own.comfyui)
 
 
 # Real recordings in every format a person could load, from a package that carries them; they are never committed.

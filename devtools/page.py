@@ -153,8 +153,8 @@ def _rest(entries: list[dict], files: Path) -> str:
     return f"<details><summary>All example workflows of this run</summary>{table}{others}</details>"
 
 
-def render(version: str, note: str, entries: list[dict], gallery: list[dict], files: Path) -> str:
-    """The whole page; pictures and sounds are referred to under `files/`."""
+def render(version: str, note: str, entries: list[dict], gallery: list[dict], files: Path, comparison: str = "") -> str:
+    """The whole page; pictures and sounds are referred to under `files/`. `comparison`: the page of one, to link to."""
     known = {entry["name"]: entry for entry in entries}
     cards = "".join(_card(entry, files) for entry in gallery)
     heard = (
@@ -165,10 +165,18 @@ def render(version: str, note: str, entries: list[dict], gallery: list[dict], fi
     )
     chapters = "".join(_chapter(c, known[c.example], files) for c in CHAPTERS if c.example in known)
     title = "What does a sound look like?"
+    compared = (
+        f"<section><h2>Side by side</h2><p>The same prompts and seeds through the plain word, textual inversion, the sound "
+        f'without training and the sound with its adapter: <a href="{quote(comparison)}">pictures and figures</a>.</p>'
+        f'<a href="{quote(comparison)}"><img class="wide" src="{quote(comparison.rpartition("/")[0])}/sheet.png" '
+        f'alt="a column for each sound, a row for each method"></a></section>'
+        if comparison
+        else ""
+    )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{STYLE}</style><main><h1>{title}</h1>"
         f'<p class="lead">A recording becomes a word that a text-to-image model understands. Then you write with it.</p>'
         f'<p class="soft">{escape(note)} Made by ComfyUI {escape(version)} on this computer.</p>'
-        f"{heard}{chapters}{_rest(entries, files)}</main></html>\n"
+        f"{heard}{chapters}{compared}{_rest(entries, files)}</main></html>\n"
     )

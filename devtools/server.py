@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from . import device
+from . import device, frontend
 from .hosts import ROOT, Host
 from .report import DevError, say
 
@@ -128,7 +128,7 @@ class Server:
         return [
             *(self.host.python, "-u", "main.py", *device.arguments(Path(self.host.comfyui)), "--disable-auto-launch"),
             *("--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(root)),
-            *("--database-url", database, *self._arguments),
+            *("--database-url", database, *frontend.arguments(), *self._arguments),
         ]
 
     def start(self) -> Server:

@@ -14,16 +14,16 @@ SIDE, WIDE, GAP = 192, 300, 12  # of pictures and of drawings, in pixels
 GROUND, BLUE, RED, GREY = (250, 250, 250), (59, 110, 165), (170, 51, 51), (201, 162, 77)
 # A picture of the documentation that is a file of the demo: example, and how that file begins.
 COPIES = {
-    "edit.png": ("7_sound_in_a_scene", "aai_edit"),
-    "heat.png": ("7_sound_in_a_scene", "aai_heat_map"),
-    "loudness.png": ("13_from_soft_to_loud", "aai_loudness_strip"),
-    "stylised.png": ("9_photo_in_the_style_of_a_sound", "aai_stylised_photo"),
-    "found.png": ("4_sound_finds_pictures", "aai_found"),
+    "edit.png": ("07 Sound in a scene", "aai_edit"),
+    "heat.png": ("07 Sound in a scene", "aai_heat_map"),
+    "loudness.png": ("13 From soft to loud", "aai_loudness_strip"),
+    "stylised.png": ("09 Photo in the style of a sound", "aai_stylised_photo"),
+    "found.png": ("04 Sound finds pictures", "aai_found"),
 }
 # One that is put together: example, and how its results begin.
 STRIPS = {
-    "demo.png": ("1_sound_to_picture", "aai_sound_to_picture"),
-    "generated.png": ("11_pocket_sound_to_picture", "aai_pocket"),
+    "demo.png": ("01 Sound to picture", "aai_sound_to_picture"),
+    "generated.png": ("11 Four pictures at once", "aai_pocket"),
 }
 
 

@@ -9,9 +9,11 @@ class AlignAdaptInject(ComfyExtension):
     """The pack's extension; ComfyUI asks it for the nodes once, at start."""
 
     async def get_node_list(self):
-        from . import adapt, align, batch, inject, pocket, prompts, retrieve, view
-        from .host.base import folders
+        from . import adapt, align, batch, image_embedding, inject, pocket, prompts, retrieve, view
+        from .host.base import folders, short_paths
+        from .host.hear import outlines
 
         folders.register()
-        modules = (align, retrieve, adapt, inject, prompts, batch, view, pocket)
-        return [node for module in modules for node in module.NODES]
+        outlines.register()
+        modules = (align, retrieve, adapt, inject, prompts, batch, view, pocket, image_embedding)
+        return [short_paths.guard(node) for module in modules for node in module.NODES]

@@ -11,6 +11,8 @@ from . import words
 from .host.adapt import embeddings
 from .host.adapt.preview import Options
 from .host.adapt.training import train
+from .host.base import shown
+from .host.base.schema import schema
 from .host.base.types import AudioFeature, AudioFeatureType, AudioTokenType, expect
 from .training_options import read_settings, training_options
 
@@ -35,9 +37,11 @@ def group_by_sound(groups: list[list], sounds: int) -> list[list]:
 class AAI_TrainAudioToken(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_TrainAudioToken",
             display_name="Train Audio Token",
+            search_aliases=["textual inversion", "train embedding", "learn a word", "personalisation"],
+            has_intermediate_output=True,  # what it shows is there again after the page is reloaded
             category=CATEGORY,
             description=(
                 "Learns a word A* for a sound from 3 to 5 pictures of what makes the sound. The "
@@ -134,16 +138,17 @@ class AAI_TrainAudioToken(io.ComfyNode):
         rest = {"masks": list(masks or []), "resume_from": resume_from, "options": options, "vision": vision}
         done = train(*models, sounds, groups, config, **rest)
         text = done.report.text()
-        shown = {"aai_losses": [done.losses], "text": [text]}
-        return io.NodeOutput(done.token, {"loss": done.losses}, text, done.sheet, ui=shown)
+        told = {"aai_losses": [done.losses], "text": [text], **shown.pictures(done.sheet)}
+        return io.NodeOutput(done.token, {"loss": done.losses}, text, done.sheet, ui=told)
 
 
 class AAI_SaveAudioToken(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_SaveAudioToken",
             display_name="Save Audio Token",
+            search_aliases=["textual inversion", "save embedding"],
             category=CATEGORY,
             description=(
                 "Saves the word in models/embeddings, so that ` embedding:name ` works in every "

@@ -12,11 +12,15 @@ from ..aai_models.audio.loudness import integrated
 from ..aai_models.audio.overview import draw_overview
 from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.audio.windows import LONG_CLIP
-from .host.base import folders
+from .host.base import folders, shown
 from .host.base.messages import tell
-from .host.base.types import AudioFeature, AudioFeatureType, CAVTModel, expect
+from .host.base.pocket_menus import SHIPPED
+from .host.base.schema import schema
+from .host.base.types import AudioFeatureType, CAVTModel, expect
 from .host.hear import pictures
-from .host.hear.encoders import HostedCAVT, HostedTransformers, load_any
+from .host.hear.audiotoken import NO_DROPOUT
+from .host.hear.encoders import HOSTED, load_any
+from .host.hear.features import hear
 
 CATEGORY = "AAI/Align"
 MAX_DURATION = 600.0  # seconds that are ever held in memory
@@ -25,9 +29,11 @@ MAX_DURATION = 600.0  # seconds that are ever held in memory
 class AAI_LoadAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoadAudio",
             display_name="Load Sound",
+            search_aliases=["load audio", "audio file", "recording", "loudness", "LUFS"],
+            essentials_category="Audio",
             category=CATEGORY,
             description="Loads a part of a recording (or of a video's sound) and measures how loud it is.",
             inputs=[
@@ -96,11 +102,13 @@ class AAI_LoadAudio(io.ComfyNode):
 class AAI_AudioOverview(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_AudioOverview",
             display_name="Look at Sound",
+            search_aliases=["waveform", "spectrogram", "mel", "audio preview", "loudness"],
             category=CATEGORY,
             description="Draws a sound: its waveform, its loudness over time, and the spectrogram that the audio encoder gets.",
+            is_output_node=True,
             inputs=[
                 io.Audio.Input("audio", tooltip="A sound or a batch of sounds. At most ten minutes are drawn."),
                 io.Int.Input("width", default=1024, min=320, max=8192, tooltip="Width of the picture in pixels."),
@@ -112,34 +120,50 @@ class AAI_AudioOverview(io.ComfyNode):
     @classmethod
     def execute(cls, audio, width, height) -> io.NodeOutput:
         drawn = draw_overview(*as_waveform(audio), width, height)
-        return io.NodeOutput(torch.cat([pictures.to_image(picture) for picture in drawn]))
+        images = torch.cat([pictures.to_image(picture) for picture in drawn])
+        return io.NodeOutput(images, ui=shown.pictures(images))
 
 
 class AAI_LoadCAVT(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoadCAVT",
-            display_name="Load CAVT-MAE",
+            display_name="Load Audio Encoder (AAI)",
+            search_aliases=["audio encoder", "CAV-MAE", "CAVT-MAE", "CLAP", "PE-AV", "ImageBind", "AudioToken"],
             category=CATEGORY,
             description=(
-                "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or a CLAP "
-                "or PE-AV folder from models/audio_encoders."
+                "Loads an audio encoder: a CAV-MAE or CAVT-MAE file from models/cavt_mae, or ImageBind's file or a "
+                "CLAP, PE-AV or AudioToken folder from models/audio_encoders."
             ),
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=folders.encoder_names(),
-                    tooltip="A .safetensors or .pth file in models/cavt_mae, or the folder of a CLAP or PE-AV model "
-                    "in models/audio_encoders.",
+                    options=[*folders.encoder_names(), SHIPPED],
+                    tooltip="A .safetensors or .pth file in models/cavt_mae, or in models/audio_encoders imagebind_huge.pth or "
+                    "a folder of CLAP, PE-AV or AudioToken. The one that came with the pack goes with Pocket Models.",
+                ),
+                io.Int.Input(
+                    "dropout_seed",
+                    default=NO_DROPOUT,
+                    min=NO_DROPOUT,
+                    max=2**63 - 1,
+                    optional=True,
+                    control_after_generate=False,
+                    tooltip="Only for AudioToken. -1: a sound always gives the same word. Any other number draws the "
+                    "dropout that AudioToken's own code leaves on, so that each number gives another word.",
                 ),
             ],
             outputs=[CAVTModel.Output("cavt_model", display_name="CAVT_MODEL", tooltip="The audio encoder.")],
         )
 
     @classmethod
-    def execute(cls, checkpoint) -> io.NodeOutput:
-        encoder = load_any(folders.encoder_path(checkpoint))
+    def execute(cls, checkpoint, dropout_seed=NO_DROPOUT) -> io.NodeOutput:
+        if checkpoint == SHIPPED:
+            from .host.pocket.models import load_encoder
+
+            return io.NodeOutput(load_encoder())
+        encoder = load_any(folders.encoder_path(checkpoint), dropout_seed)
         if getattr(encoder, "note", ""):
             tell(encoder.note)
         return io.NodeOutput(encoder)
@@ -148,13 +172,14 @@ class AAI_LoadCAVT(io.ComfyNode):
 class AAI_CAVTEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_CAVTEncode",
             display_name="Encode Sound (CAVT-MAE)",
+            search_aliases=["audio encoder", "audio embedding", "sound to feature", "CLAP"],
             category=CATEGORY,
             description="Turns a sound into an audio feature, which can be compared with pictures and becomes a word.",
             inputs=[
-                CAVTModel.Input("cavt", tooltip="The audio encoder, from Load CAVT-MAE."),
+                CAVTModel.Input("cavt", tooltip="The audio encoder, from Load Audio Encoder (AAI)."),
                 io.Audio.Input(
                     "audio", tooltip="A sound or a batch of sounds, of any sample rate and number of channels."
                 ),
@@ -198,13 +223,11 @@ class AAI_CAVTEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, cavt, audio, short_clip, long_clip, level="as_recorded") -> io.NodeOutput:
-        encoder = expect(cavt, (HostedCAVT, HostedTransformers), "cavt", "Load CAVT-MAE")
+        encoder = expect(cavt, HOSTED, "cavt", "Load Audio Encoder (AAI)")
         waveform, sample_rate = as_waveform(audio)
         require_heard(waveform, sample_rate, long_clip)
-        lufs = tuple(integrated(waveform, sample_rate).tolist())
-        vectors, norms = encoder.hear(waveform, sample_rate, short_clip=short_clip, long_clip=long_clip, level=level)
-        heard = AudioFeature(vectors, encoder.name, lufs, norms, encoder.centre, encoder.aligned_with)
-        return io.NodeOutput(heard)
+        policies = {"short_clip": short_clip, "long_clip": long_clip, "level": level}
+        return io.NodeOutput(hear(encoder, waveform, sample_rate, **policies))
 
 
 NODES = [AAI_LoadAudio, AAI_AudioOverview, AAI_LoadCAVT, AAI_CAVTEncode]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..aai_models.adapt.token import AudioToken
+from .host.base import shown
 from .host.base.folders import folder_fingerprint
+from .host.base.schema import schema
 from .host.base.types import AudioTokenType, CAVTModel, expect
 from .host.inject import photo
 from .host.inject.batch_words import name_words
@@ -19,9 +21,10 @@ PERCENT = {"min": 0.0, "max": 1.0, "step": 0.01}
 class AAI_BatchStylize(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_BatchStylize",
             display_name="Stylise a Folder",
+            search_aliases=["style transfer", "batch img2img", "folder"],
             category=CATEGORY,
             description=(
                 "Makes a picture of every photo in a folder with every sound at every scale. A "
@@ -36,7 +39,10 @@ class AAI_BatchStylize(io.ComfyNode):
                 io.String.Input(
                     "folder",
                     default="",
-                    tooltip="A folder of photos: a full path, or a name inside ComfyUI's input folder.",
+                    tooltip=(
+                        "A folder of photos: a full path, or a name inside ComfyUI's input folder. "
+                        "`pocket photos` come with the pack, to try it."
+                    ),
                 ),
                 io.String.Input("output", default="stylised", tooltip="A folder below ComfyUI's output folder."),
                 io.String.Input(
@@ -111,7 +117,9 @@ class AAI_BatchStylize(io.ComfyNode):
                     ),
                 ),
                 CAVTModel.Input(
-                    "cavt", optional=True, tooltip="For a folder of sounds: the audio encoder, from Load CAVT-MAE."
+                    "cavt",
+                    optional=True,
+                    tooltip="For a folder of sounds: the audio encoder, from Load Audio Encoder (AAI).",
                 ),
                 io.Int.Input(
                     "vocabulary",
@@ -158,7 +166,7 @@ class AAI_BatchStylize(io.ComfyNode):
         shared = {name: one.pop(name) for name in ("model", "clip", "vae", "folder", "output", "scales", "plan_only")}
         config = StylizeConfig(sampler=one.pop("sampler_name"), **one)
         batch = stylize(words=name_words(tokens, names, recordings), config=config, **shared)
-        return io.NodeOutput(batch.sheet, batch.report, ui={"text": [batch.report]})
+        return io.NodeOutput(batch.sheet, batch.report, ui={"text": [batch.report], **shown.pictures(batch.sheet)})
 
 
 NODES = [AAI_BatchStylize]

@@ -8,6 +8,7 @@ from ..aai_models.adapt.token import AudioToken
 from ..aai_models.audio.loudness import MAPPINGS
 from .host.base import prompt_words as prompts
 from .host.base.patches import require_unet
+from .host.base.schema import schema
 from .host.base.types import AudioTokenType, expect
 from .host.inject import edits, loudness, photo, prompt_to_prompt
 from .host.inject.latents import branch_latent
@@ -25,9 +26,11 @@ class AAI_AudioTokenConditioning(io.ComfyNode):
             AudioTokenType.Input(name, optional=True, tooltip=f"Another sound's word: write <A{number}>.")
             for number, name in enumerate(MORE_TOKENS, start=2)
         ]
-        return io.Schema(
+        return schema(
             node_id="AAI_AudioTokenConditioning",
             display_name="Prompt with Sounds",
+            search_aliases=["CLIP Text Encode", "audio prompt", "text encode", "embedding"],
+            essentials_category="Audio",
             category=CATEGORY,
             description=(
                 "Encodes a prompt with <A*> in the place of a sound's word. Without <A*> it does the "
@@ -42,11 +45,7 @@ class AAI_AudioTokenConditioning(io.ComfyNode):
                     default="a photo of <A*>",
                     tooltip="Write <A*> wherever the sound should act. Weights work: (<A*>:1.2).",
                 ),
-                AudioTokenType.Input(
-                    "audio_token",
-                    optional=True,
-                    tooltip="The word for <A*>, also called <A1>.",
-                ),
+                AudioTokenType.Input("audio_token", optional=True, tooltip="The word for <A*>, also called <A1>."),
                 *more,
             ],
             outputs=[
@@ -75,9 +74,10 @@ class AAI_P2PAttentionInject(io.ComfyNode):
         def percent(name, default, tooltip, **more):
             return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip, **more)
 
-        return io.Schema(
+        return schema(
             node_id="AAI_P2PAttentionInject",
             display_name="Edit with Sound (prompt-to-prompt)",
+            search_aliases=["prompt-to-prompt", "p2p", "attention injection", "image editing", "local edit"],
             category=CATEGORY,
             description=(
                 "Changes a picture by changing its prompt (prompt-to-prompt): what both prompts "
@@ -180,9 +180,7 @@ class AAI_P2PAttentionInject(io.ComfyNode):
                 ),
                 percent("blend_start", 0.2, "When local blend starts: 0 is the first step.", optional=True),
                 io.Mask.Input(
-                    "blend_mask",
-                    optional=True,
-                    tooltip="Your own mask: the picture may change only where it is white.",
+                    "blend_mask", optional=True, tooltip="Your own mask: the picture may change only where it is white."
                 ),
             ],
             outputs=[
@@ -205,9 +203,10 @@ class AAI_P2PAttentionInject(io.ComfyNode):
 class AAI_LoudnessScale(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoudnessScale",
             display_name="Loudness Scale",
+            search_aliases=["audio reactive", "attention weight", "volume", "emphasis"],
             category=CATEGORY,
             description=(
                 "How strongly a word acts on the picture, from the loudness of a sound or a number: "
@@ -310,9 +309,10 @@ class AAI_LoudnessScale(io.ComfyNode):
 class AAI_PhotoSource(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_PhotoSource",
             display_name="Photo as Source",
+            search_aliases=["inversion", "DDIM inversion", "null-text", "edit a photo", "img2img"],
             category=CATEGORY,
             description="Lets Edit with Sound start from your photo instead of a generated picture.",
             inputs=[

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .host.base import shown
 from .host.base.folders import listed_fingerprint
 from .host.base.pocket_menus import COLOURS, NOTHING, PLACES, SHIPPED, SIDES, STYLES, THINGS
+from .host.base.schema import schema
 from .host.base.types import CAVTModel
 from .host.pocket import saved
 
@@ -16,14 +18,15 @@ LOUDNESS = {"min": 0.0, "max": 1.0, "step": 0.01}
 class AAI_PocketModels(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_PocketModels",
             display_name="Pocket Models",
+            search_aliases=["demo models", "tiny model", "checkpoint", "example"],
             category=CATEGORY,
             description=(
                 "Small models that come with the pack. They draw and hear a world of simple things "
                 "on any computer, without a download. To use real models, replace this node by Load "
-                "Checkpoint and Load CAVT-MAE."
+                "Checkpoint and Load Audio Encoder (AAI)."
             ),
             inputs=[
                 io.Combo.Input(
@@ -67,9 +70,11 @@ class AAI_PocketModels(io.ComfyNode):
 class AAI_PocketScene(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_PocketScene",
             display_name="Pocket Scene",
+            search_aliases=["demo picture", "example image"],
+            has_intermediate_output=True,  # what it shows is there again after the page is reloaded
             category=CATEGORY,
             description="Draws a picture of the pocket world: references for training, a photo to edit, a mask to compare.",
             inputs=[
@@ -121,15 +126,18 @@ class AAI_PocketScene(io.ComfyNode):
     ) -> io.NodeOutput:
         from .host.pocket.scenes import draw_scene
 
-        return io.NodeOutput(*draw_scene(thing, place, colour, style, loudness, side, second, seed, count))
+        images, masks = draw_scene(thing, place, colour, style, loudness, side, second, seed, count)
+        return io.NodeOutput(images, masks, ui=shown.pictures(images))
 
 
 class AAI_PocketSound(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_PocketSound",
             display_name="Pocket Sound",
+            search_aliases=["demo sound", "example audio", "synthesise audio"],
+            has_intermediate_output=True,  # what it shows is there again after the page is reloaded
             category=CATEGORY,
             description="Makes the sound of a thing in the pocket world.",
             inputs=[
@@ -165,7 +173,8 @@ class AAI_PocketSound(io.ComfyNode):
     def execute(cls, thing, loudness, seed, seconds=2.56, second=NOTHING) -> io.NodeOutput:
         from .host.pocket.scenes import sound_of
 
-        return io.NodeOutput(sound_of(thing, loudness, seed, seconds, second))
+        audio = sound_of(thing, loudness, seed, seconds, second)
+        return io.NodeOutput(audio, ui=shown.sound(audio))
 
 
 NODES = [AAI_PocketModels, AAI_PocketScene, AAI_PocketSound]

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..aai_models.audio.loudness import MAPPINGS
 from ..aai_models.audio.waveform import as_waveform
 from ..aai_models.inject.templates import USES, build_prompts
+from .host.base.schema import schema
 from .host.inject import loudness
 from .inject import CATEGORY
 
@@ -14,9 +15,10 @@ from .inject import CATEGORY
 class AAI_PromptBuilder(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_PromptBuilder",
             display_name="Prompts for a Use",
+            search_aliases=["prompt template"],
             category=CATEGORY,
             description="Writes source and target prompts to generate, edit or stylise with a sound.",
             inputs=[
@@ -52,9 +54,10 @@ class AAI_PromptBuilder(io.ComfyNode):
 class AAI_LoudnessCurve(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoudnessCurve",
             display_name="Loudness Curve",
+            search_aliases=["audio reactive", "amplitude", "envelope", "animation"],
             category=CATEGORY,
             description="A sound's loudness at each frame of an animation, as a list of scales.",
             inputs=[
@@ -98,9 +101,10 @@ class AAI_LoudnessCurve(io.ComfyNode):
 class AAI_LoudnessSweep(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoudnessSweep",
             display_name="Loudness Sweep",
+            search_aliases=["XY plot", "scale series"],
             category=CATEGORY,
             description="A series of scales from soft to loud, to see what loudness does to a word.",
             inputs=[
@@ -126,9 +130,10 @@ class AAI_LoudnessSweep(io.ComfyNode):
 class AAI_ScaleList(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_ScaleList",
             display_name="Scales from Numbers",
+            search_aliases=["audio reactive", "schedule", "float list"],
             category=CATEGORY,
             description="Turns numbers from audio-reactive or scheduling packs into scales.",
             is_input_list=True,

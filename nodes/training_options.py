@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..aai_models.adapt import config as settings
+from .host.base.schema import advanced
 
 # The widgets that a preset leaves to the person.
 ALWAYS_OWN = ("seed", "resolution", "prompt", "words")
@@ -12,7 +13,7 @@ ALWAYS_OWN = ("seed", "resolution", "prompt", "words")
 
 def training_options() -> list:
     """Declarations of the optional inputs, in their order."""
-    return [
+    preset, *rest = [
         io.Combo.Input(
             "preset",
             options=[settings.AS_SET, *settings.PRESETS],
@@ -128,8 +129,8 @@ def training_options() -> list:
             "bridge",
             settings.BRIDGES,
             (
-                "How the sound is mapped to words before learning: see Word from "
-                "Sound. auto uses ridge where the encoder fits the CLIP."
+                "Where learning starts: see Word from Sound. auto: at what the sound is heard as, or by "
+                "ridge where an encoder that fits the CLIP is not sure."
             ),
         ),
         io.ClipVision.Input(
@@ -138,6 +139,7 @@ def training_options() -> list:
             tooltip="For start = warm_start: the CLIP Vision model that belongs to the CLIP, from Load CLIP Vision.",
         ),
     ]
+    return [preset, *advanced(rest)]
 
 
 def _choice(name: str, options: tuple[str, ...], tooltip: str):

@@ -7,6 +7,8 @@ from comfy_api.latest import io
 
 from ..aai_models.audio.overview import draw_overview
 from ..aai_models.audio.waveform import as_waveform
+from .host.base import shown
+from .host.base.schema import schema
 from .host.base.types import WordMapsType, expect
 from .host.hear import pictures
 from .host.inject import sheets
@@ -18,9 +20,10 @@ CATEGORY = "AAI/View"
 class AAI_WatchWords(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_WatchWords",
             display_name="Watch Words",
+            search_aliases=["attention maps", "DAAM", "cross attention"],
             category=CATEGORY,
             description="Records, while the model samples, where in the picture each word of the prompt acts.",
             inputs=[
@@ -58,11 +61,13 @@ class AAI_WatchWords(io.ComfyNode):
 class AAI_AttentionHeatmap(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_AttentionHeatmap",
             display_name="Word Heat Map",
+            search_aliases=["heat map", "attention maps", "DAAM", "word mask"],
             category=CATEGORY,
             description="Draws where each watched word acted, over the picture.",
+            is_output_node=True,
             inputs=[
                 WordMapsType.Input("word_maps", tooltip="From Watch Words, whose MODEL sampled the picture."),
                 io.Image.Input("image", tooltip="The pictures that were sampled, decoded."),
@@ -89,17 +94,20 @@ class AAI_AttentionHeatmap(io.ComfyNode):
     @classmethod
     def execute(cls, word_maps, image, strength) -> io.NodeOutput:
         maps = expect(word_maps, WordMaps, "word_maps", "Watch Words")
-        return io.NodeOutput(*sheets.heat_maps(maps, image, strength))
+        overlays, masks, sheet = sheets.heat_maps(maps, image, strength)
+        return io.NodeOutput(overlays, masks, sheet, ui=shown.pictures(sheet))
 
 
 class AAI_EditSheet(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_EditSheet",
             display_name="Edit Sheet",
+            search_aliases=["before and after", "contact sheet", "compare"],
             category=CATEGORY,
             description="Source, edits and their differences side by side, with prompts, scale and sound.",
+            is_output_node=True,
             inputs=[
                 io.Image.Input("image", tooltip="The decoded output of a sampler behind Edit with Sound."),
                 io.Int.Input("edits", default=1, min=1, max=8, tooltip="How many targets Edit with Sound has."),
@@ -127,17 +135,20 @@ class AAI_EditSheet(io.ComfyNode):
             sound = torch.cat([pictures.to_image(p) for p in draw_overview(*as_waveform(audio), 640, 640)])
         lines = [line.strip() for line in captions.splitlines() if line.strip()]
         maps = None if word_maps is None else expect(word_maps, WordMaps, "word_maps", "Watch Words")
-        return io.NodeOutput(sheets.edit_sheet(image, 1 + edits, lines, scale, sound, maps))
+        sheet = sheets.edit_sheet(image, 1 + edits, lines, scale, sound, maps)
+        return io.NodeOutput(sheet, ui=shown.pictures(sheet))
 
 
 class AAI_LoudnessStrip(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="AAI_LoudnessStrip",
             display_name="Loudness Strip",
+            search_aliases=["contact sheet", "image grid"],
             category=CATEGORY,
             description="Pictures from soft to loud in one row, each with its scale.",
+            is_output_node=True,
             is_input_list=True,
             inputs=[
                 io.Image.Input("image", tooltip="The pictures, as a list or a batch."),
@@ -150,7 +161,8 @@ class AAI_LoudnessStrip(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, scales) -> io.NodeOutput:
-        return io.NodeOutput(sheets.loudness_strip(image, scales))
+        strip = sheets.loudness_strip(image, scales)
+        return io.NodeOutput(strip, ui=shown.pictures(strip))
 
 
 NODES = [AAI_WatchWords, AAI_AttentionHeatmap, AAI_EditSheet, AAI_LoudnessStrip]

@@ -118,7 +118,7 @@ class Bridge:
             if header.get("format") != FORMAT or header.get("vocabulary") != vocabulary:
                 return None
             weights = {n.removeprefix("weight."): t for n, t in tensors.items() if n.startswith("weight.")}
-            return cls(
+            bridge = cls(
                 weights,
                 {key: tensors[f"centre.{key}"] for key in weights},
                 tensors["feature_centre"],
@@ -130,8 +130,12 @@ class Bridge:
                     if f"first.{key}" in tensors
                 },
             )
-        except (OSError, SafetensorError, ValueError, KeyError):
+            bridge.text()  # what is missing or of another kind shows here, and not when the bridge is used
+            carried = bridge.carry(torch.ones(bridge.feature_centre.shape))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
             return None
+        is_whole = carried and all(rows.ndim == 1 and bool(rows.isfinite().all()) for rows in carried.values())
+        return bridge if is_whole else None
 
 
 @dataclass(frozen=True)

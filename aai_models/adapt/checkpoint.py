@@ -73,10 +73,27 @@ def read(inputs: dict[str, str], path: Path) -> tuple[dict[str, Tensor], dict]:
         if header.get("format") != FORMAT:
             raise ValueError("it has no training header")
         before, record = json.loads(header["inputs"]), json.loads(header["record"])
+        if not isinstance(before, dict) or not _is_record(record):
+            raise ValueError("its record is damaged")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise _unreadable(path, error) from None
     _require_same(before, inputs, path.name)
     return tensors, record
+
+
+def _is_record(record) -> bool:
+    """Whether a run's record has what its result is made of; what it goes on from, `AdapterTrainer.restore` checks."""
+    if not isinstance(record, dict) or not isinstance(record.get("best"), dict):
+        return False
+    curves = record.get("losses"), *zip(*record.get("held_out_losses", ()), strict=True)
+    numbers = all(isinstance(value, (int, float)) for curve in curves for value in curve)
+    report = record.get("report")
+    return (
+        numbers
+        and isinstance(record.get("best_step"), int)
+        and all(len(pair) == 2 for pair in record["held_out_losses"])
+        and (report is None or isinstance(report, dict))
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> TrainingError:

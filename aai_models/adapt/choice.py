@@ -30,13 +30,15 @@ THINGS = (
 )
 
 
-def candidates(config: AdaptConfig) -> tuple[str, ...]:
+def candidates(config: AdaptConfig, heard: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The words to choose from: those in `config.words`, with commas between; else what pictures are called that a prompt
-    speaks of as a style, or what sounds are made by."""
+    speaks of as a style; else what was `heard`, or what sounds are made by."""
     own = tuple(dict.fromkeys(word for word in (part.strip() for part in config.words.split(",")) if word))
     if own:
         return own
-    return STYLES if config.prompts == "style" or "style" in config.prompt else THINGS
+    if config.prompts == "style" or "style" in config.prompt:
+        return STYLES
+    return heard or THINGS
 
 
 def choose(

@@ -15,7 +15,7 @@ STARTS = ("random", "zero", "words", "warm_start", "best_word")
 NORM_CONTROLS = ("free", "renorm", "dti")
 TIMESTEPS = ("uniform", "stratified", "composition", "middle")
 PROMPTS = ("own", "object", "style")
-BRIDGES = ("none", "ridge", "phi", "auto")
+BRIDGES = ("none", "ridge", "phi", "auto", "labels")
 MAX_VECTORS = 8
 
 
@@ -43,7 +43,7 @@ class AdaptConfig:
     accumulation: int = 1  # evaluations of the loss in one optimiser step
     patience: int = 0  # evaluations without a better word after which training ends; 0: never
     smoothing: float = 0.5  # weight of earlier evaluations in the average that chooses the best token
-    bridge: str = "none"  # what maps f_a to the space of words; `auto`: ridge where there is a CLIP-L
+    bridge: str = "none"  # what maps f_a to the space of words; `auto`: labels where the encoder knows words
 
     def validate(self) -> None:
         """Raise `TrainingError` for settings that cannot work."""
@@ -101,7 +101,7 @@ PRESETS = {
     # For a quick first result.
     "quick": AdaptConfig(
         **{"steps": 100, "learning_rate": 2e-2, "start": "zero", "norm_control": "dti", "evaluate_every": 10},
-        **{"timesteps": "stratified", "patience": 5},
+        **{"timesteps": "stratified", "patience": 5, "bridge": "auto"},
     ),
     # A style begins at an ordinary word, and does not leave it: slow, short, in calm steps.
     "style": AdaptConfig(

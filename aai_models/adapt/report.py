@@ -75,4 +75,5 @@ def _right_angle(direction: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(OTHER_SOUND_SEED)
     unit = F.normalize(direction, dim=-1)
     drawn = torch.randn(unit.shape, generator=generator).to(unit)
-    return F.normalize(drawn - (drawn @ unit) * unit, dim=-1) * direction.norm()
+    along = (drawn * unit).sum(-1, keepdim=True)
+    return F.normalize(drawn - along * unit, dim=-1) * direction.norm(dim=-1, keepdim=True)

@@ -57,10 +57,12 @@ class AudioToken:
     scales: dict[str, float]  # s for each text encoder
     gain: float = 1.0  # how much of the sound is in the word, 0..2
     metadata: dict[str, str] = field(default_factory=dict)  # how it was made
-    directions: dict[str, Tensor] = field(default_factory=dict)  # bridged f_a: key -> (width,), unit norm; else lifted
+    # f_a among words, in place of the lift: key -> (width,), or (n, width) for a label of several tokens. Of unit norm, but
+    # for an untrained label: its rows are then as long as they are, and s is 1.
+    directions: dict[str, Tensor] = field(default_factory=dict)
 
     def sound(self, key: str) -> Tensor:
-        """What of v* is the sound, gain s f_a, for one text encoder: (width,)."""
+        """What of v* is the sound, gain s f_a, for one text encoder: (width,) or (n, width)."""
         direction = self.directions.get(key)
         if direction is None:
             direction = lift(self.audio_feature, self.adapters[key].shape[-1])
@@ -74,7 +76,7 @@ class AudioToken:
     def sound_share(self) -> dict[str, float]:
         """|s f_a| / |v*| for each text encoder, v* averaged over its rows: how much of the word's size is the sound."""
         return {
-            key: float(self.sound(key).norm() / rows.norm(dim=-1).mean().clamp_min(1e-12))
+            key: float(self.sound(key).norm(dim=-1).mean() / rows.norm(dim=-1).mean().clamp_min(1e-12))
             for key, rows in self.vectors.items()
         }
 
@@ -141,6 +143,15 @@ class AudioToken:
             path, lambda temporary: save_file(vectors, temporary, metadata=header), TokenError, "a few kilobytes"
         )
 
+    def _check(self) -> None:
+        """Raise, with one of the kinds that `load` catches, if parts do not fit each other: a stranger's file may say all."""
+        rows = self.vectors
+        if not rows or any(v.ndim != 2 or not len(v) or not bool(v.isfinite().all()) for v in rows.values()):
+            raise ValueError("its vectors are no finite rows")
+        if not bool(self.audio_feature.isfinite().all()) or self.audio_feature.ndim != 1:
+            raise ValueError("its audio feature is no finite vector")
+        json.loads(self.metadata.get("config", "{}")).get("scale")
+
     @classmethod
     def load(cls, path: str | os.PathLike) -> AudioToken:
         """Read a token that `save` wrote. Raises `TokenError` for any other file."""
@@ -149,7 +160,7 @@ class AudioToken:
             if header.get("format") != FORMAT:
                 raise ValueError("it has no audio token header")
             adapters = {key: _unpack(text) for key, text in json.loads(header["aai.adapters"]).items()}
-            return cls(
+            token = cls(
                 audio_feature=_unpack(header["aai.audio_feature"]),
                 adapters=adapters,
                 scales={key: float(s) for key, s in json.loads(header["aai.scales"]).items()},
@@ -157,6 +168,8 @@ class AudioToken:
                 metadata=json.loads(header["aai.metadata"]),
                 directions={k: _unpack(d) for k, d in json.loads(header.get("aai.directions", "{}")).items()},
             )
+            token._check()
+            return token
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise TokenError(
                 f"{Path(path).name} is not an audio token of this pack ({error})",

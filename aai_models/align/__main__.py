@@ -17,7 +17,9 @@ from .alignment import KNOWN, alignment_of
 from .cavt_mae import CAVTMAE
 from .centre import mean_feature, write_centre
 from .convert import DTYPES, convert, file_sha256, read_state_dict
-from .encoders import CAVTEncoder
+from .encoders import CAVTEncoder, TransformersEncoder
+from .imagebind_convert import convert_imagebind
+from .imagebind_files import find_weights
 from .library import INDEX_NAME, Library, build
 
 
@@ -26,13 +28,19 @@ def _load_encoder(path: Path) -> CAVTMAE:
 
 
 def command_convert(options) -> None:
-    metadata = convert(options.source, options.target, options.dtype, options.audio_only, options.aligned_with)
+    if find_weights(options.source) is not None:
+        metadata = convert_imagebind(options.source, options.target, options.dtype, options.audio_only)
+    else:
+        metadata = convert(options.source, options.target, options.dtype, options.audio_only, options.aligned_with)
     print(f"{options.target}: {metadata['variant']}, {metadata['dtype']}, from sha256 {metadata['sha256']}")
     print(f"aligned with: {alignment_of(metadata) or 'no text encoder (for words without training)'}")
 
 
 def command_centre(options) -> None:
-    encoder = CAVTEncoder(_load_encoder(options.encoder))
+    if options.encoder.is_dir():
+        encoder = TransformersEncoder.from_folder(options.encoder)
+    else:
+        encoder = CAVTEncoder(_load_encoder(options.encoder))
     centre, count = mean_feature(options.folder, encoder.encode, lambda done, total: _progress(done, total, "sounds"))
     write_centre(options.encoder, centre)
     print(f"{options.encoder}: mean of {count} sounds, length {float(centre.norm()):.3f}")
@@ -81,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", type=Path)
     sub.add_argument("target", type=Path)
     sub.add_argument("--dtype", choices=DTYPES, default="fp16")
-    sub.add_argument("--audio-only", action="store_true", help="leave the image tower out")
+    sub.add_argument("--audio-only", action="store_true", help="leave the image tower out; of ImageBind the texts")
     sub.add_argument(
         "--aligned-with",
         choices=KNOWN,
@@ -90,8 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         "words without training; files that `train` wrote say so themselves",
     )
     sub.set_defaults(run=command_convert)
-    sub = subparsers.add_parser("centre", help="put the mean feature of a folder of sounds into an encoder's file")
-    sub.add_argument("encoder", type=Path, help="a .safetensors file; it is rewritten")
+    sub = subparsers.add_parser("centre", help="keep the mean feature of a folder of sounds with an encoder")
+    sub.add_argument(
+        "encoder",
+        type=Path,
+        help="a .safetensors file, which is rewritten, or the folder of a CLAP or PE-AV, which gets a file aai_centre",
+    )
     sub.add_argument("folder", type=Path, help="recordings of as many kinds as possible")
     sub.set_defaults(run=command_centre)
     cli.add_to(subparsers)

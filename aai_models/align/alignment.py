@@ -12,6 +12,8 @@ from ..files import read_header
 HEADER = "aai.aligned_with"
 TEXT_ENCODER = "aai.text_encoder"  # the text encoder that it was trained towards, with its hash
 CLIP_L = "clip_l"
+CLIP_H = "clip_h"  # OpenCLIP ViT-H/14, its pictures and texts: ImageBind's space, where no bridge starts
+CLIP_L_ROWS = "clip_l_rows"  # rows of CLIP-L's token table: AudioToken's sounds are words and need no bridge
 KNOWN = (CLIP_L,)
 CLIP_L_WIDTH = 768
 # Version 0.1.0 named the texts of a training at the end of "data": CLIP, width, hash; hashed words and texts that were

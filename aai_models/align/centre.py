@@ -1,4 +1,4 @@
-"""The mean feature of many sounds, kept in the header of an encoder's file.
+"""The mean feature of many sounds, kept in the header of an encoder's file, or in a file of its own in an encoder's folder.
 
 Features of sounds and of words lie around different means, although both are unit vectors of one space. A bridge
 from one to the other needs both means; that of words belongs to the text encoder, that of sounds to the audio encoder.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,25 +23,36 @@ from ..errors import CheckpointError
 from ..files import read_header, read_tensors, write_atomically
 
 HEADER = "aai.audio_centre"
+IN_FOLDER = "aai_centre.safetensors"  # beside the weights of an encoder of `transformers`
 MIN_SOUNDS = 32
 SECONDS = 10.24  # of each recording
 
 
 def read_centre(path: str | Path) -> Tensor | None:
-    """The mean unit feature (D,) in the header of an encoder's file, None where there is none."""
-    if Path(path).suffix != ".safetensors":
+    """The mean unit feature (D,) that `write_centre` kept with an encoder's file or folder, None where there is none."""
+    path = Path(path)
+    path = path / IN_FOLDER if path.is_dir() else path
+    if path.suffix != ".safetensors":
         return None
     try:
         text = read_header(path).get(HEADER)
         values = torch.tensor(json.loads(text), dtype=torch.float32) if text else None
-    except (OSError, SafetensorError, ValueError, TypeError):
+    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError):  # too deep for JSON is a RuntimeError too
         return None
     return values if values is not None and values.ndim == 1 and bool(values.isfinite().all()) else None
 
 
 def write_centre(path: str | Path, centre: Tensor) -> None:
-    """Write `centre` (D,) into the header of an encoder's .safetensors file, atomically; raises `CheckpointError`."""
-    path = Path(path)
+    """Keep `centre` (D,) with an encoder, atomically; raises `CheckpointError`.
+
+    In the header of a .safetensors file, or in a file of its own in a folder, whose published files stay as they are.
+    """
+    path, values = Path(path), json.dumps([round(float(value), 8) for value in centre])
+    if path.is_dir():
+        tensors = {"audio_centre": centre.detach().float().cpu().contiguous()}
+        write = partial(save_file, tensors, metadata={HEADER: values})
+        write_atomically(path / IN_FOLDER, write, CheckpointError, "16 kB")
+        return
     if path.suffix != ".safetensors":
         raise CheckpointError(
             f"{path.name} has no header to write into",
@@ -55,7 +67,7 @@ def write_centre(path: str | Path, centre: Tensor) -> None:
             "It must be an encoder's .safetensors file",
             "Download the file again",
         ) from None
-    header[HEADER] = json.dumps([round(float(value), 8) for value in centre])
+    header[HEADER] = values
     write_atomically(
         path, lambda temporary: save_file(tensors, temporary, metadata=header), CheckpointError, "the encoder"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 from ..errors import CheckpointError
@@ -21,7 +22,7 @@ LAION = {
 def explain_file(path: str | Path) -> CheckpointError | None:
     """Why a file is no CAVT-MAE though it is an audio encoder; None for any other. Nothing in it is run."""
     path = Path(path)
-    names = _names(path)
+    names = tensor_names(path)
     if b"audio_branch." in names and b"text_branch." in names:
         return CheckpointError(
             f"{path.name} is LAION's own training file of a CLAP, which has no tokenizer in it",
@@ -34,7 +35,24 @@ def explain_file(path: str | Path) -> CheckpointError | None:
             "The pack reads LAION's CLAP, as a folder of transformers",
             "Download laion/clap-htsat-unfused into models/audio_encoders",
         )
-    return None
+    return _of_audiotoken(path.name, names)
+
+
+def _of_audiotoken(name: str, names: bytes) -> CheckpointError | None:
+    """The same for AudioToken's files, whose place is another folder."""
+    if b"_lora.down" in names and b"to_q_lora" in names:
+        return CheckpointError(
+            f"{name} is a LoRA, such as AudioToken's",
+            "It changes the picture model and hears nothing",
+            "Put it into models/loras and use Load LoRA",
+        )
+    if b"grep_linear" not in names and b"fga.un_models" not in names:
+        return None
+    return CheckpointError(
+        f"{name} is {'BEATs' if b'grep_linear' in names else 'the embedder of AudioToken'}, no CAVT-MAE",
+        "AudioToken is read from a folder of models/audio_encoders that holds its BEATs and its embedder",
+        "Put both files there",
+    )
 
 
 def _same_model(name: str, names: bytes) -> str:
@@ -44,14 +62,24 @@ def _same_model(name: str, names: bytes) -> str:
     return LAION["fusion"] if b"fusion_model" in names or b"mel_conv2d" in names else LAION["630k"]
 
 
-def _names(path: Path) -> bytes:
-    """The part of a file in which the names of its tensors stand, unread otherwise."""
+def tensor_names(path: Path) -> bytes:
+    """The part of a file in which the names of its tensors stand, unread otherwise; empty if it cannot be read."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 inside = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-                return archive.read(inside)[:LOOKED_AT] if inside else b""
+                if inside is None:
+                    return b""
+                with archive.open(inside) as file:  # what it unpacks to may have no end
+                    return file.read(LOOKED_AT)
         with path.open("rb") as file:
             return file.read(LOOKED_AT)
-    except (OSError, zipfile.BadZipFile, RuntimeError):
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):  # what zipfile raises if damaged
         return b""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..errors import LibraryError
 from ..files import read_header, read_tensors, write_atomically
+from ..walk import Walk
 from .images import SIZE, image_input, open_picture, picture_suffixes
 
 INDEX_NAME = ".aai_library.safetensors"
@@ -41,6 +42,7 @@ class BuildReport:
     kept: int = 0
     removed: int = 0  # no longer in the folder
     corrupt: list[str] = field(default_factory=list)  # files that are no pictures
+    outside: int = 0  # links that were not followed
     decoding_seconds: float = 0.0  # reading and resizing, summed over threads
     encoding_seconds: float = 0.0
     seconds: float = 0.0  # all of it
@@ -53,6 +55,7 @@ class BuildReport:
         if self.corrupt:
             names = ", ".join(self.corrupt[:3]) + (", ..." if len(self.corrupt) > 3 else "")
             parts.append(f"{len(self.corrupt)} left out, cannot be read as a picture ({names})")
+        parts += [f"{self.outside} links left out, they lead out of the allowed folders"] if self.outside else []
         return "; ".join(parts)
 
 
@@ -178,15 +181,19 @@ def build(
     index: str | Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     threads: int = 4,
+    walk: Walk | None = None,
 ) -> BuildReport:
     """Bring an opened library up to date with its folder and save it.
 
     `encode_image` maps (B, 3, 224, 224) to unit vectors (B, D). `on_progress(done, total)` is called after each batch and
-    may raise to stop; what is done is kept. Raises `LibraryError` if the folder vanishes or the index cannot be written.
+    may raise to stop; what is done is kept. `walk` looks through the folder (default: without limits). Raises
+    `LibraryError` if the folder vanishes or the index cannot be written.
     """
     started = time.monotonic()
-    found = dict(find_pictures(library.folder))
+    walk = walk or Walk(library.folder)
+    found = dict(find_pictures(walk))
     report = _drop_changed(library, found)
+    report.outside = len(walk.outside)
     known = set(library.paths)
     new = sorted(path for path in found if path not in known)
     saved = started
@@ -213,15 +220,10 @@ def build(
     return report
 
 
-def find_pictures(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Relative path and (bytes, time in ns) of each picture under `folder`; each folder once, also where links go round."""
-    seen, suffixes = set(), picture_suffixes()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real in seen:
-            continue
-        seen.add(real)
+def find_pictures(walk: Walk) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Relative path and (bytes, time in ns) of each picture in the folder of a walk and below."""
+    suffixes = picture_suffixes()
+    for root, _, files in walk:
         for name in files:
             if name.lower().endswith(suffixes) and not name.startswith("."):
                 path = os.path.join(root, name)
@@ -229,7 +231,7 @@ def find_pictures(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
                     status = os.stat(path)
                 except OSError:  # a link to nowhere, or gone since
                     continue
-                yield os.path.relpath(path, folder), (status.st_size, status.st_mtime_ns)
+                yield os.path.relpath(path, walk.folder), (status.st_size, status.st_mtime_ns)
 
 
 def _drop_changed(library: Library, found: dict[str, tuple[int, int]]) -> BuildReport:

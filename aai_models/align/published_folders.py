@@ -156,7 +156,7 @@ def _require_weights(folder: Path) -> None:
                 "All files of the weights must be there",
                 "Download that file from where the encoder is published",
             )
-        _require_whole(path)
+        require_whole(path)
 
 
 def _parts(first: Path) -> list[Path]:
@@ -176,7 +176,8 @@ def _parts(first: Path) -> list[Path]:
         ) from None
 
 
-def _require_whole(path: Path) -> None:
+def require_whole(path: Path) -> None:
+    """Raise `CheckpointError` for a file of weights that is a pointer, cut short, or holds code, which is not run."""
     name, size = f"{path.name} of {path.parent.name}", path.stat().st_size
     with path.open("rb") as file:
         if file.read(len(POINTER)) == POINTER:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CheckpointError, TrainingError
+from .aligned_text import AlignedText
 from .alignment import CLIP_L, CLIP_L_WIDTH
 from .encoders import DISTINCT, TransformersEncoder
 from .self_test import require_two
@@ -133,6 +134,11 @@ class OwnTexts:
         learnt = float(self._model.text_audio_logit_scale.detach().float())
         return learnt if learnt > 1 else 20.0  # a twin of the published code does not say whether it is a logarithm
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The tokenizer's tokens with their numbers."""
+        return dict(self._tokenizer.get_vocab())
+
     @torch.inference_mode()
     def encode(self, texts: list[str]) -> Tensor:
         features = [self._features(texts[first : first + 64]) for first in range(0, len(texts), 64)]
@@ -223,7 +229,7 @@ def orthonormal(n_in: int, n_out: int, seed: int = 0) -> Tensor:
     return q if n_in >= n_out else q.T.contiguous()
 
 
-def class_texts(texts: TextEncoder, labels: list[str], prompt: str) -> Tensor:
+def class_texts(texts: TextEncoder | AlignedText, labels: list[str], prompt: str) -> Tensor:
     """One unit vector (C, D) for each label: the mean over a prompt style's sentences."""
     if prompt not in PROMPTS:
         raise TrainingError(f"prompt is {prompt!r}", f"Known are {', '.join(PROMPTS)}")

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from torch import Tensor
 
 from .errors import AudioError
 from .placed import PlacedSamples
 from .waveform import SILENCE_PEAK, to_mono
 
+STREAMED = 10.0  # seconds of a recording that are held where all of it is read
 CHANNELS = ("all", "mean", "first")
 # Seconds decoded and thrown away before `start`: compressed formats need a run-up, and some seek too late.
 RUN_UPS = (0.2, 3.0)
@@ -125,6 +127,35 @@ def decode_part(
     if not silent:
         raise _nothing_there(path, start)
     return _with_channels(next(iter(silent.values())), channels)
+
+
+def stream_track(path: str | os.PathLike, place: int) -> Iterator[tuple[np.ndarray, int]]:
+    """(samples (C, n) float32, Hz) of a sound track from its beginning to its end, about `STREAMED` seconds at a time.
+
+    `place`: one of `playable_tracks`. Holes become silence, as in `decode_part`. Raises `AudioError` as it does.
+    """
+    with _opened(path) as container:
+        track = container.streams.audio[place]
+        rate, origin = track.codec_context.sample_rate, _origin(container, track)
+        joinable = any(n in JOINABLE for n in container.format.name.split(","))
+        placed = PlacedSamples(rate, track.codec_context.channels, 0, None, joinable)
+        before = held = 0
+        for frame in _frames(container, track):
+            if frame is None:
+                before += 1
+                continue
+            placed.add(frame, None if frame.pts is None else frame.time - origin, before > 0, False)
+            before, held = 0, held + frame.samples
+            if held >= STREAMED * rate:
+                yield placed.take(), rate
+                held = 0
+        yield placed.take(), rate
+
+
+def playable_tracks(path: str | os.PathLike, stream: int = 0) -> list[int]:
+    """Places of the sound tracks that can be decoded; the one that `stream` (from 1) names, all where it is 0."""
+    with _opened(path) as container:
+        return _sound_tracks(container, path, stream)
 
 
 def _with_channels(part: Part, channels: str) -> Part:

@@ -30,17 +30,21 @@ NORMALISED_LUFS = -23.0
 
 SHORT_CLIP = ("tile", "silence", "pad_reference")
 LEVEL = ("as_recorded", "normalised")
+WINDOWS = {"hanning": 1.0, "povey": 0.85}  # Kaldi's name -> power of a symmetric Hann window
 
 
-def kaldi_fbank(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
+def kaldi_fbank(waveform: Tensor, sample_rate: int = SAMPLE_RATE, window: str = "hanning") -> Tensor:
     """Log-mel energies (B, frames, 128) of waveforms (B, T), natural logarithm, as Kaldi's `compute-fbank-feats`.
 
     Options of the CAV-MAE code: 25 ms symmetric Hann windows each 10 ms, no dither, pre-emphasis 0.97, DC removed per
     frame, power spectrum, edges snipped: frames = 1 + (T - 400) // 160 at 16 kHz, none for a shorter clip. The energy is
     floored at float32's epsilon (-15.9424). Some low channels hold no FFT bin at 16 kHz and always stand at the floor.
+    `window`: `hanning`, or `povey`, which is Kaldi's own default.
     """
     if waveform.ndim != 2:
         raise ValueError(f"waveform has the shape {tuple(waveform.shape)}; expected is (batch, samples)")
+    if window not in WINDOWS:
+        raise ValueError(f"window is {window!r}; known are {', '.join(WINDOWS)}")
     length, shift = int(sample_rate * FRAME_LENGTH), int(sample_rate * FRAME_SHIFT)
     if shift < 1:
         raise ValueError(f"sample_rate is {sample_rate} Hz; a frame shift of 10 ms needs at least 100 Hz")
@@ -49,7 +53,7 @@ def kaldi_fbank(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
         return torch.zeros(waveform.shape[0], 0, MEL_BINS, device=device)
     bands = _mel_bands(sample_rate, _fft_size(length))
     frames = waveform.unfold(1, length, shift)  # (B, frames, length), a view
-    room = _Room.of(min(FRAMES_AT_ONCE, frames.shape[1]), length)
+    room = _Room.of(min(FRAMES_AT_ONCE, frames.shape[1]), length, WINDOWS[window])
     log_mel = waveform.new_empty(*frames.shape[:2], MEL_BINS)
     for clip, rows in zip(frames, log_mel, strict=True):
         for part, out in zip(clip.split(FRAMES_AT_ONCE), rows.split(FRAMES_AT_ONCE), strict=True):
@@ -66,9 +70,9 @@ class _Room(NamedTuple):
     power: Tensor  # (n, bins)
 
     @classmethod
-    def of(cls, count: int, length: int) -> _Room:
+    def of(cls, count: int, length: int, power: float) -> _Room:
         size = _fft_size(length)
-        window = torch.hann_window(length, periodic=False, dtype=torch.float32)
+        window = torch.hann_window(length, periodic=False, dtype=torch.float32) ** power
         return cls(window, torch.empty(count, length), torch.zeros(count, size), torch.empty(count, size // 2 + 1))
 
 

@@ -149,6 +149,15 @@ def _lufs(mean_square: Tensor) -> Tensor:
     return OFFSET + 10 * torch.log10(mean_square)
 
 
+def integrated_of_steps(mean_squares: Tensor) -> float:
+    """Gated loudness in LUFS of steps of 100 ms, (n,) weighted sums over the channels of the K-weighted mean square; -inf
+    for none. A part of a recording is measured by its steps as `integrated` measures it alone, to about 0.1 LU."""
+    if not mean_squares.numel():
+        return -math.inf
+    size = min(BLOCK, mean_squares.shape[0])
+    return float(_gated(_lufs(mean_squares.unfold(0, size, 1).mean(dim=-1))))
+
+
 def _gated(blocks: Tensor) -> Tensor:
     """LUFS of one clip's blocks (frames,) -> its integrated loudness, a scalar."""
     if blocks.shape[0] == 1:

@@ -75,6 +75,11 @@ class PlacedSamples:
         if cut.shape[1]:
             self._parts.append(cut)
 
+    def take(self) -> np.ndarray:
+        """What was collected since the last call, (channels, n), which is then forgotten: for reading in a stream."""
+        parts, self._parts = self._parts, []
+        return np.concatenate([np.zeros((self._channels, 0), np.float32), *parts], axis=1)
+
     def waveform(self) -> torch.Tensor | None:
         """(channels, n); None where the part holds no sample."""
         return torch.from_numpy(np.concatenate(self._parts, axis=1)) if self._parts else None

@@ -21,6 +21,12 @@ MANIFEST = "manifest.json"
 NOTE = "aai_batch"  # text in a picture: the identity of its job
 ALWAYS_WRITTEN = 1000  # pictures up to which the record is written after each
 SHARE_OF_TIME = 0.02  # of a batch that may go into writing a longer record
+# What an entry must have, and what it may have: the record of version 0.1.0 knows fewer.
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("identity", "photo", "source", "sound", "place", "word", "sha256"), str),
+    **dict.fromkeys(("size", "time"), int),
+    "scale": (int, float),
+}
 
 
 class Manifest:
@@ -57,11 +63,11 @@ class Manifest:
     def last_words(self, name: str) -> dict[str, str]:
         """Sounds of the photo that was made last whose names are `name` and a number -> what their words are known by."""
         last = next(reversed(self._entries.values()), {})
-        photo = (last.get("source"), last.get("photo"))
+        photo = (_folder_key(last), last.get("photo"))
         return {
             entry["sound"]: entry["word"]
             for entry in self._entries.values()
-            if entry.get("word") and (entry.get("source"), entry.get("photo")) == photo
+            if entry.get("word") and "sound" in entry and (_folder_key(entry), entry.get("photo")) == photo
             if entry["sound"].rstrip("0123456789") == name
         }
 
@@ -73,8 +79,15 @@ class Manifest:
         return replace(job, file=self._free_name(job, taken))
 
     def add(self, job: Job) -> None:
-        """Record a picture that was written. Raises `EditError` if the disk is full."""
-        self._record(job, job.file)
+        """Record a picture that was written. Raises `EditError` if the disk is full, or the folder is gone."""
+        try:
+            self._record(job, job.file)
+        except OSError as error:
+            raise EditError(
+                f"{job.file} was written into {self._folder.name} and is not there any more ({error.strerror or error})",
+                "The output folder must stay available while a batch runs",
+                "Connect its drive again, then run again: finished pictures are kept",
+            ) from None
         self._finished.add(job.file)
         is_due = time.monotonic() - self._written_at > self._cost / SHARE_OF_TIME
         if len(self._entries) <= ALWAYS_WRITTEN or is_due:
@@ -95,7 +108,7 @@ class Manifest:
         status = path.stat()
         self._entries.pop(self._of_place.get(job.place), None)
         self._entries[file] = {
-            **{"photo": job.photo.name, "source": str(job.photo.parent), "sound": job.sound, "scale": job.scale},
+            **{"photo": job.photo.name, "folder": _digest(job.photo.parent), "sound": job.sound, "scale": job.scale},
             **{"place": job.place, "identity": job.identity, "size": status.st_size, "time": status.st_mtime_ns},
             **{"word": job.word, "sha256": _sha256(path)},
         }
@@ -140,11 +153,11 @@ def _find_record(folder: Path) -> tuple[Path, dict[str, dict]]:
             return path, {}
         except OSError as error:
             raise EditError(
-                f"{path} cannot be read ({error.strerror or error})",
+                f"{path.name} cannot be read ({error.strerror or error})",
                 "It is the list of pictures that a batch has finished",
                 "Correct its permissions, or choose another output",
             ) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if is_record(content):
             entries = content["pictures"].items()
@@ -152,11 +165,24 @@ def _find_record(folder: Path) -> tuple[Path, dict[str, dict]]:
     raise AssertionError("Counting has no end")
 
 
+def _digest(folder: str | Path) -> str:
+    """Tells folders apart without their names: a server shows this record to whoever sees the pictures."""
+    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+
+
+def _folder_key(entry: dict) -> str | None:
+    """Which folder an entry's photo is from; records made before 0.2.0 have its whole path."""
+    return entry.get("folder") or (_digest(entry["source"]) if isinstance(entry.get("source"), str) else None)
+
+
 def is_record(content) -> bool:
     """Whether the JSON of a `manifest.json` is that of a batch, also of version 0.1.0."""
     pictures = content.get("pictures") if isinstance(content, dict) else None
     return isinstance(pictures, dict) and all(
-        isinstance(entry, dict) and isinstance(entry.get("identity"), str) for entry in pictures.values()
+        isinstance(entry, dict)
+        and "identity" in entry
+        and all(isinstance(value, KINDS.get(name, object)) for name, value in entry.items())
+        for entry in pictures.values()
     )
 
 

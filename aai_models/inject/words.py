@@ -9,7 +9,9 @@ from functools import lru_cache
 
 from ..errors import EditError, TokenError
 
-WORD = re.compile(r"<A(\*|\d+)>")
+WORD = re.compile(
+    r"<A(\*|\d{1,9})>"
+)  # a longer number is none that anybody connected, and Python reads no endless ones
 
 
 def find_words(text: str) -> list[int]:

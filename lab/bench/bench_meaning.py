@@ -2,8 +2,9 @@
 
 Environment: AAI_POCKET_RUNS, a folder for the second judge and the finder (trained there once, some minutes);
 AAI_RECORDINGS, a folder of ESC-10's recordings; AAI_SHEETS, a folder for sheets of pictures; AAI_ROWS, some of plain_words,
-known_sounds, sentences, two_sounds, mixtures, hidden_things, retrieval, recordings, trained_words, editing, stylisation,
-loudness, heat_maps, speed with commas between (all); AAI_REPEATS, pictures of each named thing (12, so that a row has 216).
+known_sounds, sentences, two_sounds, mixtures, hidden_things, retrieval, recordings, labels, trained_words, editing,
+stylisation, loudness, heat_maps, speed with commas between (all); AAI_REPEATS, pictures of each named thing (12, so that a
+row has 216).
 `--pictures docs` writes the sheets that docs/pocket.md shows.
 """
 

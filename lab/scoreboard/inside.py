@@ -36,15 +36,16 @@ def examined(arguments: dict, second: bool):
 
 def board(arguments: dict) -> list:
     """All rows, or those named."""
-    own, words, edits, looks, speed = (
+    own, words, labels, edits, looks, speed = (
         importlib.import_module(f"aai_pack.{name}")
         for name in (
             "lab.scoreboard.board",
-            *(f"lab.scoreboard.{n}" for n in ("words", "edits", "looks", "speed")),
+            *(f"lab.scoreboard.{n}" for n in ("words", "labels", "edits", "looks", "speed")),
         )
     )
     measures = (
         *own.ROWS,
+        labels.labels,
         words.trained_words,
         edits.editing,
         edits.stylisation,

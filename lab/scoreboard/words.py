@@ -31,7 +31,7 @@ TRAINING = AdaptConfig(
     resolution=128,
     prompt="a photo of a <A*>",
     start="zero",
-    bridge="auto",
+    bridge="ridge",
     timesteps="stratified",
     evaluate_every=25,
 )

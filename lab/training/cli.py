@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3], choices=(1, 2, 3), help="of the recordings")
     export = commands.add_parser("export", help="write the file of weights from finished trainings")
     export.add_argument("--out", type=Path, default=Path("pocket_runs"), help="the folder that `train` wrote")
+    art = commands.add_parser("art", help="draw icon and banner of the pack's page in ComfyUI's registry")
+    art.add_argument("--out", type=Path, default=Path("assets"), help="folder (%(default)s)")
     return parser
 
 
@@ -64,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "export":
             print(importlib.import_module("..training.export", __package__).export(options.out))
+        elif options.command == "art":
+            importlib.import_module("..art", __package__).main(options.out)
         else:
             print(_train(options))
         return 0

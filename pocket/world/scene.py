@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +49,8 @@ def check(scene: Scene) -> Scene:
     for thing in (scene.thing, scene.second):
         if thing is not None and thing not in DRAWINGS and shape_number(thing) is None:
             raise PocketError(f"There is no thing {thing!r}", f"There are {', '.join(THINGS)}", "Choose one of them")
+    if not math.isfinite(scene.loudness):
+        raise PocketError(f"The loudness is {scene.loudness}", "It must be a number from 0 to 1", "Correct it")
     return scene
 
 

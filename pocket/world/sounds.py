@@ -6,6 +6,8 @@ the like, and on the level of everything.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ...aai_models.errors import PocketError
@@ -266,6 +268,10 @@ def synthesise(thing: str, loudness: float = 0.5, seed: int = 0, seconds: float 
     """
     if thing not in RECIPES:
         raise PocketError(f"There is no sound of {thing!r}", f"There are {', '.join(THINGS)}", "Choose one of them")
+    if not (math.isfinite(loudness) and math.isfinite(seconds)):
+        raise PocketError(
+            f"The loudness is {loudness}, the seconds are {seconds}", "Both must be numbers", "Correct them"
+        )
     rng = np.random.default_rng((seed, list(RECIPES).index(thing)))
     voice = Voice(seconds, float(loudness), rng)
     wave = _in_a_room(np.asarray(RECIPES[thing](voice)), rng)

@@ -1,8 +1,9 @@
-"""A server whose folders hold what the examples name, and ComfyUI's editor on it in a real browser."""
+"""A server as whoever has just installed the pack has it, and ComfyUI's editor on it in a real browser."""
 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -22,28 +23,22 @@ def browser(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(browser, host, recordings):
-    """ComfyUI with the stand-in models, sounds and pictures under the names that the examples use."""
-    from aai_pack.devtools import stand_in, workflows
-    from aai_pack.devtools.server import Server, Workspace
+def workspace():
+    """What a fresh install has: no model, no recording, and the one picture that comes with ComfyUI."""
+    from aai_pack.devtools.server import Workspace
 
     with Workspace() as workspace:
-        found = stand_in.install(workspace, recordings)
-        there = {
-            "ckpt_name": workspace.models / "checkpoints" / found.checkpoint,
-            "checkpoint": workspace.models / "cavt_mae" / found.cavt,
-            "audio": workspace.input / found.sound,
-            "image": workspace.input / found.references[0],
-        }
-        for name in workflows.names():
-            for node in workflows.load_api(name).values():
-                for slot, path in there.items():
-                    named = node["inputs"].get(slot)
-                    if isinstance(named, str) and not path.with_name(named).exists():
-                        shutil.copy(path, path.with_name(named))
-        stand_in.write_references(workspace.input / "photos", count=1)
-        with Server(host, workspace) as server:
-            yield server
+        yield workspace
+
+
+@pytest.fixture(scope="module")
+def server(browser, host, workspace):
+    from aai_pack.devtools.editor_copy import EXAMPLE_PICTURE
+    from aai_pack.devtools.server import Server
+
+    shutil.copy(Path(host.comfyui) / "input" / EXAMPLE_PICTURE, workspace.input)
+    with Server(host, workspace) as server:
+        yield server
 
 
 @pytest.fixture(scope="module", params=["classic", "nodes_2"])

@@ -8,7 +8,7 @@ import torch
 from aai_pack.aai_models.adapt.config import PRESETS, from_preset
 from aai_pack.aai_models.errors import TokenError, TrainingError
 from aai_pack.nodes import adapt
-from aai_pack.nodes.host.adapt import bridge, plan, references, training
+from aai_pack.nodes.host.adapt import bridge, carried, references, training
 from aai_pack.nodes.host.base.types import AudioFeature
 from aai_pack.nodes.host.base.vocabulary import vocabulary_rows, word_rows
 from aai_pack.tests.host import micro
@@ -30,7 +30,9 @@ def models():
 def few_words(tmp_path, monkeypatch):
     """The bridge of the preset `quality` from few words."""
     monkeypatch.setattr(bridge.folder_paths, "get_user_directory", lambda: str(tmp_path))
-    monkeypatch.setattr(plan, "bridge_of", lambda clip, limit, kind: bridge.bridge_of(clip, 100, kind))
+    monkeypatch.setattr(
+        carried, "bridge_of", lambda clip, limit, kind, own=None: bridge.bridge_of(clip, 100, kind, own)
+    )
 
 
 def train(models, preset="as_set", sounds=1, groups=None, masks=(), **changes):

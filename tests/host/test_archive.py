@@ -18,6 +18,7 @@ def test_it_holds_what_nodes_need_and_nothing_else():
     files = archive.files()
     assert {path.parts[0] for path in files} <= ROOMS | PAPERS
     assert {path.parts[0] for path in files} >= {"aai_models", "nodes", "pocket", "web", "__init__.py", "LICENSE"}
+    assert not [path for path in files if path.parts[:2] == ("aai_models", "study")], "a laboratory's tool"
     pages = {path.parts[2] for path in files if path.parts[:2] == ("web", "docs")}
     assert "AAI_TrainAudioToken" in pages, "a pattern for the repository's docs leaves out the nodes' help"
 
@@ -57,9 +58,9 @@ def test_it_loads_and_draws_a_sound(installed):
     assert "IMPORT FAILED" not in installed.log.read_text()
     nodes = [name for name in client.get("/object_info") if name.startswith("AAI_")]
     assert {"AAI_PocketModels", "AAI_TrainAudioToken"} <= set(nodes)
-    run = client.run(workflows.load_api("11_pocket_sound_to_picture"))
+    run = client.run(workflows.load_api("11 Four pictures at once"))
     assert run.status == "success", run.message
-    (saved,) = (node["images"] for node in run.outputs.values() if "images" in node)
+    (saved,) = (node["images"] for node in run.outputs.values() if node.get("images", [{}])[0].get("type") == "output")
     assert len(saved) == 4 and all(client.fetch(file).startswith(b"\x89PNG") for file in saved)
     offered = client.get("/workflow_templates")
     assert sorted(offered[PACK_FOLDER]) == sorted(workflows.names())

@@ -10,8 +10,10 @@ from aai_pack.aai_models.align.centre import MIN_SOUNDS, mean_feature, read_cent
 from aai_pack.aai_models.align.convert import convert
 from aai_pack.aai_models.errors import CheckpointError, TokenError
 from aai_pack.devtools.stand_in import write_cavt
+from aai_pack.nodes.host.base.centre import centre_of
 from aai_pack.nodes.host.base.types import AudioFeature
 from aai_pack.nodes.host.hear import encoders
+from aai_pack.tests import published_twins
 from safetensors.torch import load_file
 from scipy.io import wavfile
 
@@ -56,6 +58,17 @@ def test_the_mean_travels_in_the_file(encoder, tmp_path, capsys):
     assert hosted.centre.shape == (768,) and 0 < float(hosted.centre.norm()) <= 1.0001
     after = load_file(path)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_mean_of_a_published_folder(tmp_path):
+    folder = published_twins.clap(tmp_path / "clap")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write_tones(tmp_path / "sounds", MIN_SOUNDS)
+    assert command_line.main(["centre", str(folder), str(tmp_path / "sounds")]) == 0
+    with torch.inference_mode():
+        hosted = encoders.load_any(str(folder))
+    assert hosted.centre.shape == (hosted.dim,) and torch.equal(centre_of(hosted), hosted.centre)
+    assert {name: (folder / name).read_bytes() for name in before} == before, "what was published stays as it is"
 
 
 def test_the_mean_is_the_mean(tmp_path):

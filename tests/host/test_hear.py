@@ -210,7 +210,7 @@ class TestRetrieval:
         graph = find(stand_ins)
         graph["50"] = {"class_type": "AAI_LoadCAVT", "inputs": {"checkpoint": "other.pth"}}
         graph["40"]["inputs"]["cavt"] = ["50", 0]
-        assert_readable(client.run(graph), "other.pth", "same Load CAVT-MAE")
+        assert_readable(client.run(graph), "other.pth", "same Load Audio Encoder (AAI)")
 
 
 def test_another_encoder_makes_a_word_too(client, stand_ins, workspace):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from aai_pack.aai_models.adapt.config import AdaptConfig, from_preset
 from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.aai_models.errors import TokenError
 from aai_pack.nodes.host.adapt import bridge as bridging
-from aai_pack.nodes.host.adapt import plan, training
+from aai_pack.nodes.host.adapt import carried, training
 from aai_pack.nodes.host.base.vocabulary import vocabulary_rows
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_training import state_of
@@ -95,10 +97,10 @@ def limit_bridges(monkeypatch):
     """Bridges of few words in place of the whole vocabulary's."""
     whole = bridging.bridge_of
 
-    def limited(clip, limit=0, kind="ridge"):
-        return whole(clip, limit or WORDS, kind)
+    def limited(clip, limit=0, kind="ridge", own=None):
+        return whole(clip, limit or WORDS, kind, own)
 
-    monkeypatch.setattr(plan, "bridge_of", limited)
+    monkeypatch.setattr(carried, "bridge_of", limited)
     monkeypatch.setattr(bridging, "bridge_of", limited)
     return limited
 
@@ -196,3 +198,20 @@ def test_a_disk_that_takes_no_bridge(models, own_folder):
     (own_folder / "aai_bridges").write_text("a file where the folder should be")
     with torch.inference_mode():
         assert bridging.bridge_of(models[1], WORDS).figures["words"] == COUNT
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"bridge": "/../../../../outside"}, {"bridge_words": "1/../../../outside"}, {"bridge_words": "x"}],
+    ids=str,
+)
+def test_a_word_names_no_path(models, own_folder, named):
+    """What a stranger's word says of its bridge becomes part of a file's name, so it is checked first."""
+    with torch.inference_mode():
+        token, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l")
+        stranger = replace(token, metadata={**token.metadata, **named})
+        before = sorted(own_folder.parent.rglob("*"))
+        with pytest.raises(TokenError, match="A bridge is ridge or phi"):
+            bridging.bridge_of_token(stranger, models[1])
+        assert sorted(own_folder.parent.rglob("*")) == before
+        bridging.bridge_of_token(token, models[1])

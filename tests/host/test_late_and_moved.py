@@ -25,6 +25,7 @@ from aai_pack.nodes.host.hear import encoders
 from aai_pack.nodes.host.inject import loudness
 from aai_pack.nodes.host.pocket import models as pocket_models
 from aai_pack.pocket.models import weights
+from aai_pack.tests import audiotoken_twin
 from aai_pack.tests.host import micro
 from aai_pack.tests.host.test_training import state_of
 from safetensors.torch import load_file, save_file
@@ -101,6 +102,17 @@ class TestLate:
             found = encoders.load(str(cavt_file))
             assert torch.equal(found.encode_audio(fbank), expected)
             # What a host does that wants one more which is not streamed.
+            make, arguments = found.patcher.cached_patcher_init
+            again = make(*arguments, disable_dynamic=True)
+            assert type(again) is comfy.model_patcher.ModelPatcher and again.model is not found.model
+
+    def test_audiotoken_is_the_same(self, tmp_path, make_late):
+        folder, fbank = audiotoken_twin.write(tmp_path), torch.randn(2, 160, 128)
+        with torch.inference_mode():
+            expected = encoders.load_any(str(folder)).run(fbank)
+            make_late()
+            found = encoders.load_any(str(folder))
+            assert all(torch.equal(*pair) for pair in zip(found.run(fbank), expected, strict=True))
             make, arguments = found.patcher.cached_patcher_init
             again = make(*arguments, disable_dynamic=True)
             assert type(again) is comfy.model_patcher.ModelPatcher and again.model is not found.model

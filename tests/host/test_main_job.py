@@ -19,9 +19,9 @@ from safetensors import safe_open
 SIZES = {
     **{
         name: (64, 64, 3)
-        for name in ("1_sound_to_picture", "2_saved_word", "4_sound_finds_pictures", "8_breathing_with_the_sound")
+        for name in ("01 Sound to picture", "02 Saved word", "04 Sound finds pictures", "08 Breathing with the sound")
     },
-    "3_look_at_sound": (720, 1024, 3),
+    "03 Look at sound": (720, 1024, 3),
 }
 FORMATS = ("boom.wav", "house_lo.wav", "house_lo.flac", "house_lo.ogg", "house_lo.mp3", "house_lo.opus")
 
@@ -29,7 +29,7 @@ FORMATS = ("boom.wav", "house_lo.wav", "house_lo.flac", "house_lo.ogg", "house_l
 @pytest.fixture(scope="module")
 def example_runs(client, stand_ins):
     """Every example workflow, run once, in order."""
-    return {name: client.run(workflows.shrink(workflows.load_api(name), stand_ins)) for name in workflows.names()}
+    return {name: client.run(workflows.shrink(workflows.load_real(name), stand_ins)) for name in workflows.real_names()}
 
 
 def picture(client, run) -> torch.Tensor:
@@ -38,7 +38,7 @@ def picture(client, run) -> torch.Tensor:
     return torch.from_numpy(np.asarray(Image.open(io.BytesIO(client.fetch(saved[-1])))).copy())
 
 
-@pytest.mark.parametrize("name", workflows.names())
+@pytest.mark.parametrize("name", workflows.real_names())
 def test_example_runs_to_a_picture(example_runs, client, name):
     run = example_runs[name]
     assert run.status == "success", run.message
@@ -49,30 +49,30 @@ def test_example_runs_to_a_picture(example_runs, client, name):
 
 
 def test_saved_word_gives_the_same_pixels_without_us(example_runs, client):
-    ours, stock = (picture(client, example_runs[name]) for name in ("1_sound_to_picture", "2_saved_word"))
+    ours, stock = (picture(client, example_runs[name]) for name in ("01 Sound to picture", "02 Saved word"))
     assert torch.equal(ours, stock)
 
 
 def test_the_word_acts_on_the_picture(example_runs, client, stand_ins):
-    prompt = workflows.shrink(workflows.load_api("2_saved_word"), stand_ins)
+    prompt = workflows.shrink(workflows.load_real("02 Saved word"), stand_ins)
     prompt["2"]["inputs"]["text"] = "a photo of"
     without = client.run(prompt)
-    assert not torch.equal(picture(client, without), picture(client, example_runs["2_saved_word"]))
+    assert not torch.equal(picture(client, without), picture(client, example_runs["02 Saved word"]))
 
 
 def test_training_reports_each_step_and_its_losses(example_runs, stand_ins):
-    run = example_runs["1_sound_to_picture"]
+    run = example_runs["01 Sound to picture"]
     assert run.progress("8") == list(range(1, stand_ins.steps + 1))
     (losses,) = run.outputs["8"]["aai_losses"]
     assert len(losses) == stand_ins.steps and all(np.isfinite(losses))
 
 
 def test_the_loss_map_feeds_the_hosts_own_graph(example_runs):
-    assert example_runs["1_sound_to_picture"].files("9")
+    assert example_runs["01 Sound to picture"].files("9")
 
 
 def test_the_file_is_an_ordinary_embedding_that_remembers_its_making(example_runs, workspace, stand_ins):
-    assert example_runs["1_sound_to_picture"].outputs["10"]["text"] == ["embedding:my-sound"]
+    assert example_runs["01 Sound to picture"].outputs["10"]["text"] == ["embedding:my-sound"]
     with safe_open(workspace.models / "embeddings" / "my-sound.safetensors", framework="pt") as file:
         assert list(file.keys()) == ["clip_l"]
         assert file.get_tensor("clip_l").shape == (1, 768)

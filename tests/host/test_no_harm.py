@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from aai_pack.aai_models.adapt.token import AudioToken
 from aai_pack.devtools.client import Client
 from aai_pack.devtools.server import Server, Workspace
 from aai_pack.devtools.stand_in import install
@@ -76,9 +77,37 @@ def test_a_cancelled_training_keeps_its_best_word_and_says_where(client, stand_i
     assert run.status == "interrupted"
     (message,) = [event["data"]["text"] for event in run.events if event["type"] == "aai.message"]
     assert "cancelled after" in message and any("cancelled after" in text for text in run.texts)
-    name = message.split("output/")[1].strip()
+    name = message.split(" is its best token")[0].removeprefix("output/")
     kept = workspace.output / name
     assert kept.is_file()
     (workspace.models / "embeddings" / "kept.safetensors").write_bytes(kept.read_bytes())
     used = client.run(graphs.stock(stand_ins, text="a photo of embedding:kept"))
     assert used.status == "success", used.message
+
+
+def test_a_word_of_a_cancelled_training_is_offered(client, stand_ins, workspace):
+    graph = graphs.train(stand_ins, steps=500, seed=52)
+    assert (
+        client.run(graph, on_event=lambda e: e["type"] == "progress" and e["data"].get("value") == 2).status
+        != "success"
+    )
+    kept = max((workspace.output / "aai_tokens").glob("*-step*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    run, step = kept.stem.split("-step")
+    (_, menu) = client.get("/object_info/AAI_LoadAudioToken")["AAI_LoadAudioToken"]["input"]["required"]["name"]
+    name = f"unfinished: a photo of <A*>, step {step} ({run[:6]})"
+    assert name in menu["options"]
+    load = {
+        "1": {"class_type": "AAI_LoadAudioToken", "inputs": {"name": name}},
+        "2": {
+            "class_type": "AAI_SaveAudioToken",
+            "inputs": {"audio_token": ["1", 0], "name": "from-unfinished", "if_exists": "replace"},
+        },
+    }
+    assert client.run(load).status == "success"
+    vectors = [
+        AudioToken.load(path).vectors for path in (kept, workspace.models / "embeddings/from-unfinished.safetensors")
+    ]
+    assert torch.equal(*(word["clip_l"] for word in vectors))
+    kept.unlink()
+    gone = client.run(load)
+    assert "Press R, or choose another word" in gone.message, gone.message

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from aai_pack.devtools import locales, schema, workflows
+from aai_pack.devtools import editor_copy, locales, schema, workflows
 from aai_pack.devtools.hosts import DEFAULT_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,25 +75,26 @@ def test_help_page_names_every_input_and_output(server, client, object_info, nam
 
 @pytest.mark.parametrize("name", NODES)
 def test_every_node_stands_in_an_example(name):
-    used = {node["class_type"] for example in workflows.names() for node in workflows.load_api(example).values()}
-    assert name in used
+    examples = [*map(workflows.load_api, workflows.names()), *map(workflows.load_real, workflows.real_names())]
+    assert name in {node["class_type"] for example in examples for node in example.values()}
 
 
-@pytest.mark.parametrize("name", workflows.names())
-def test_the_editors_copy_is_up_to_date(object_info, name, request):
+def test_the_editors_copies_are_up_to_date(object_info, request):
     if request.config.getoption("--aai-host") != DEFAULT_VERSION:
         pytest.skip("generated from the default version, whose stock nodes have more widgets")
-    editor = json.loads((workflows.EDITOR_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    generated = workflows.to_editor(workflows.load_api(name), object_info)
-    assert editor == json.loads(json.dumps(generated)), "run `python dev.py generate`"
+    for name, generated in editor_copy.generated(object_info).items():
+        written = workflows.load_editor(name)
+        assert written == json.loads(json.dumps(generated)), f"{name}: run `python dev.py generate`"
 
 
-@pytest.mark.parametrize("name", workflows.names())
-def test_the_api_copy_names_every_widget(object_info, name):
+def test_the_api_copies_name_every_widget(object_info):
     """A default that changes later must not change what a shared workflow does."""
-    for node in workflows.load_api(name).values():
-        required = object_info[node["class_type"]]["input"].get("required", {})
-        assert set(required) <= set(node["inputs"]), node["class_type"]
+    examples = {name: workflows.load_api(name) for name in workflows.names()}
+    examples |= {f"real models: {name}": workflows.load_real(name) for name in workflows.real_names()}
+    for name, example in examples.items():
+        for node in example.values():
+            required = object_info[node["class_type"]]["input"].get("required", {})
+            assert set(required) <= set(node["inputs"]), f"{name}: {node['class_type']}"
 
 
 def test_the_editor_gets_the_script_and_the_help(server, client):

@@ -173,7 +173,7 @@ class TestShortMemory:
 
         monkeypatch.setattr(DiffusionLoss, "__call__", fails)
         with pytest.raises(
-            TrainingError, match=r"Out of memory.*needs more.*GB that are free.*lower `batch_size`.*Its best token"
+            TrainingError, match=r"Out of memory.*needs more.*GB that are free.*lower `batch_size`.*is its best token"
         ):
             train(models)
         assert state_of(models) == before

@@ -10,7 +10,7 @@ from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
 from aai_pack.aai_models.errors import TokenError
 from aai_pack.devtools import stand_in
 from aai_pack.nodes.align import AAI_CAVTEncode
-from aai_pack.nodes.host.adapt import bridge, plan, training
+from aai_pack.nodes.host.adapt import bridge, carried, training
 from aai_pack.nodes.host.base import types
 from aai_pack.nodes.host.hear import encoders
 from aai_pack.nodes.host.inject import sound_files
@@ -53,11 +53,11 @@ def heard(ears):
 def few_words(tmp_path, monkeypatch):
     whole = bridge.bridge_of
 
-    def limited(clip, limit=0, kind="ridge"):
-        return whole(clip, limit or WORDS, kind)
+    def limited(clip, limit=0, kind="ridge", own=None):
+        return whole(clip, limit or WORDS, kind, own)
 
     monkeypatch.setattr(bridge.folder_paths, "get_user_directory", lambda: str(tmp_path))
-    monkeypatch.setattr(plan, "bridge_of", limited)
+    monkeypatch.setattr(carried, "bridge_of", limited)
     monkeypatch.setattr(bridge, "bridge_of", limited)
 
 

@@ -33,9 +33,11 @@ ALLOWED = {
     **{room: {"aai_models", "aai_models.audio", *ALIGN, *COMMANDS} for room in COMMANDS},
     "aai_models.adapt": {"aai_models", "aai_models.audio", "aai_models.adapt"},
     "aai_models.inject": {"aai_models", "aai_models.audio", "aai_models.inject"},
+    # Compares the methods over ComfyUI's API, so that it needs no other stage; of Align it uses the encoders alone.
+    "aai_models.study": {"aai_models", "aai_models.audio", "aai_models.align", "aai_models.study"},
     "pocket": {"pocket"} | METHOD,
     "devtools": {"devtools"},
-    "lab": {"lab", "devtools", "pocket", *ALIGN[1:]} | METHOD,
+    "lab": {"lab", "devtools", "pocket", "aai_models.study", *ALIGN[1:]} | METHOD,
 }
 PRODUCT = ("aai_models", "nodes", "pocket", "lab", "devtools")
 
@@ -75,6 +77,7 @@ def imported_modules(path: Path) -> tuple[set[str], set[str]]:
 INSIDE_A_HOST = (
     "devtools/in_process.py",
     *("lab/bench/adapt_child.py", "lab/bench/adapt_models.py"),
+    "lab/reliability/fork_host.py",
     *("lab/scoreboard/inside.py", "lab/scoreboard/speed.py", "lab/scoreboard/studio.py"),
 )
 

@@ -15,6 +15,7 @@ from aai_pack.aai_models.align.cavt_mae import CAVTMAE
 from aai_pack.aai_models.align.images import image_input, open_picture, upright_rgb
 from aai_pack.aai_models.align.library import INDEX_NAME, Library, build, source_of
 from aai_pack.aai_models.errors import LibraryError
+from aai_pack.aai_models.walk import Walk
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,7 +254,7 @@ def test_the_folder_vanishes_in_the_middle(tmp_path, monkeypatch):
 def test_of_ten_thousand_files_none_is_opened_again(tmp_path):
     for index in range(10_000):
         (tmp_path / f"{index}.png").write_bytes(b"x")
-    found = dict(module.find_pictures(tmp_path))
+    found = dict(module.find_pictures(Walk(tmp_path)))
     stamps, features = torch.tensor(list(found.values())), torch.ones(len(found), 3, dtype=torch.float16)
     Library(tmp_path, "e", list(found), stamps, features).save()
     report = build(Library.open(tmp_path, "e"), colour)

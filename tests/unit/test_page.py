@@ -80,9 +80,15 @@ def test_chapters_show_examples_that_there_are():
 
 
 def test_a_failure_is_shown_in_its_place(files):
-    failed = entry("7_sound_in_a_scene", [], error="no <memory> left")
+    failed = entry("07 Sound in a scene", [], error="no <memory> left")
     html = page.render("1", "", [failed], [], files)
     assert "no &lt;memory&gt; left" in html
+
+
+def test_it_links_to_the_comparison_where_there_is_one(files):
+    link = '<a href="comparison/index.html">'
+    assert link in page.render("1", "", entries(), [], files, "comparison/index.html")
+    assert link not in page.render("1", "", entries(), [], files)
 
 
 def test_the_pictures_of_the_documentation(files, tmp_path):

@@ -97,5 +97,6 @@ def _forward(layer, x: Tensor, mask: Tensor | None = None, optimized_attention=N
 
 
 def pytorch_attention(_function, *args, **kwargs):
-    """An `optimized_attention_override`: the attention that has a backward, whichever one the host prefers."""
+    """An `optimized_attention_override`: the attention that has a backward, whichever one the host or a checkpoint prefers."""
+    kwargs.pop("preferred_attention", None)  # of a quantised checkpoint, say, and without a backward
     return attention.attention_pytorch(*args, **kwargs)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import comfy.model_management as mm
 import comfy.utils
 import torch
+from torch import Tensor
 
 from ....aai_models.adapt.choice import LOOKS, ROUNDS, candidates, choose
 from ....aai_models.adapt.config import AdaptConfig
@@ -17,18 +18,31 @@ from ..base.vocabulary import word_rows
 from .loss import DiffusionLoss
 
 
+def _rows(clip, word: str, config: AdaptConfig) -> dict[str, Tensor]:
+    """The rows of a word; of one that takes more tokens than `vectors` has room for their mean, unless a person wrote it."""
+    rows = word_rows(clip, word)
+    if config.words.strip() or all(r.shape[0] <= config.vectors for r in rows.values()):
+        return rows
+    return {key: r.mean(0, keepdim=True) for key, r in rows.items()}
+
+
 def at_best_word(
-    clip, draw: Draw, loss: DiffusionLoss, starts: tuple[AudioToken, ...], config: AdaptConfig
+    clip,
+    draw: Draw,
+    loss: DiffusionLoss,
+    starts: tuple[AudioToken, ...],
+    config: AdaptConfig,
+    words: tuple[str, ...] | None = None,
 ) -> tuple[tuple[AudioToken, ...], tuple[str, ...]]:
     """The starts (one for each sound), for `best_word` with an adapter that makes the first that word, and what to tell of it.
 
-    Shows progress, can be cancelled.
+    `words` are those to choose from, `candidates` without. Shows progress, can be cancelled.
     """
     if config.start != "best_word" or config.mode == "sound_only":
         return starts, ()
-    words, bar = candidates(config), comfy.utils.ProgressBar(1)
+    words, bar = words or candidates(config), comfy.utils.ProgressBar(1)
     # The same tensors for every sample, so that the loss can tell that the word is the same.
-    begun = {word: at_word(starts[0], word_rows(clip, word), config.vectors) for word in words}
+    begun = {word: at_word(starts[0], _rows(clip, word, config), config.vectors) for word in words}
     vectors = {word: token.vectors for word, token in begun.items()}
     samples = draw.held_out(ROUNDS * LOOKS, torch.Generator().manual_seed(config.seed + 2))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import comfy.model_management as mm
-import comfy.ops
 import comfy.utils
 import folder_paths
 import torch
@@ -15,17 +15,22 @@ from torch import Tensor
 from ....aai_models.adapt.bridge import SOUND_ERROR, Bridge, fit, nearest_words, towards_words
 from ....aai_models.adapt.phi import fit_phi
 from ....aai_models.adapt.token import AudioToken
-from ....aai_models.align.alignment import CLIP_L
+from ....aai_models.align.aligned_text import AlignedText
+from ....aai_models.align.alignment import CLIP_L, CLIP_L_ROWS
 from ....aai_models.errors import TokenError
 from ..base.digest import patched_digest
 from ..base.prompt_words import require_encoders, sub_tokenizers
 from ..base.vocabulary import vocabulary_rows
 from .autograd import gradients
+from .clip_texts import end_states
+from .kept_texts import kept_features
 
 log = logging.getLogger(__name__)
-BATCH = 256
 END_OF_WORD = "</w>"
 SHORTEST = 3  # letters of a word
+FOREIGN_ERROR = 1.0  # as `SOUND_ERROR`, for sounds that were trained towards whole sentences about recordings
+KINDS = ("ridge", "phi")
+COUNT = re.compile(r"[0-9]{1,9}")
 
 
 def whole_words(clip, limit: int = 0) -> tuple[list[str], list[int]]:
@@ -55,6 +60,12 @@ def unaligned(encoder: str) -> str:
 
 def require_aligned(aligned_with: str, encoder: str = "") -> None:
     """Raise `TokenError` unless an encoder's sounds lie among CLIP-L's text features: any others arrive as nonsense."""
+    if aligned_with == CLIP_L_ROWS:
+        raise TokenError(
+            f"The sounds of {encoder or 'this encoder'} are words of CLIP-L already",
+            "A bridge carries what lies among CLIP-L's text features",
+            "Set `bridge` to none or auto, or connect the sound to Word from Sound",
+        )
     if aligned_with != CLIP_L:
         raise TokenError(
             unaligned(encoder),
@@ -81,13 +92,18 @@ def require_bridge(clip, width: int, aligned_with: str, encoder: str = "") -> No
         )
 
 
-def bridge_of(clip, limit: int = 0, kind: str = "ridge") -> Bridge:
-    """The bridge of a CLIP that has a CLIP-L, read from the cache or made. `limit` words (0: all); `kind` ridge or phi."""
-    vocabulary = patched_digest(clip.patcher)
-    path = _path(vocabulary, limit, kind)
+def bridge_of(clip, limit: int = 0, kind: str = "ridge", own: AlignedText | None = None) -> Bridge:
+    """The bridge of a CLIP, read from the cache or made. `limit` words (0: all); `kind` ridge or phi.
+
+    `own`: the texts that the sounds lie among, where those are an encoder's own; else CLIP-L's, which the CLIP must have.
+    """
+    vocabulary, error = patched_digest(clip.patcher), SOUND_ERROR
+    if own is not None:
+        vocabulary, error = f"{vocabulary}-{own.digest}", FOREIGN_ERROR
+    path = _path(vocabulary, limit, kind, error)
     found = Bridge.load(path, vocabulary) if path.is_file() else None
     if found is None:
-        found = _make(clip, limit, kind, vocabulary)
+        found = _make(clip, limit, kind, vocabulary, own, error)
         try:
             found.save(path)
         except TokenError as error:
@@ -95,16 +111,17 @@ def bridge_of(clip, limit: int = 0, kind: str = "ridge") -> Bridge:
     return found
 
 
-def _make(clip, limit: int, kind: str, vocabulary: str) -> Bridge:
-    _, ids = whole_words(clip, limit)
+def _make(clip, limit: int, kind: str, vocabulary: str, own: AlignedText | None, error: float) -> Bridge:
+    words, ids = whole_words(clip, limit)
+    features = None if own is None else kept_features(own, tuple(words))
     clip.load_model()
     rows = {
         tokenizer.embedding_key: vocabulary_rows(clip, name).cpu()[ids]
         for name, tokenizer in sub_tokenizers(clip).items()
     }
-    features = _features(clip, ids)
+    features = _features(clip, ids) if features is None else features
     if kind == "ridge":
-        return fit(features, rows, vocabulary=vocabulary, error=SOUND_ERROR)
+        return fit(features, rows, vocabulary=vocabulary, error=error)
     bar = comfy.utils.ProgressBar(1)
 
     def on_epoch(done: int, total: int) -> None:
@@ -113,34 +130,18 @@ def _make(clip, limit: int, kind: str, vocabulary: str) -> Bridge:
 
     with gradients():
         ordinary = {key: r.clone() for key, r in rows.items()}
-        return fit_phi(features.clone(), ordinary, vocabulary=vocabulary, error=SOUND_ERROR, on_epoch=on_epoch)
+        return fit_phi(features.clone(), ordinary, vocabulary=vocabulary, error=error, on_epoch=on_epoch)
 
 
-def _path(vocabulary: str, limit: int, kind: str) -> Path:
-    name = f"{vocabulary}-{limit or 'all'}-{kind}-{SOUND_ERROR:g}.safetensors"
+def _path(vocabulary: str, limit: int, kind: str, error: float) -> Path:
+    name = f"{vocabulary}-{limit or 'all'}-{kind}-{error:g}.safetensors"
     return Path(folder_paths.get_user_directory()) / "aai_bridges" / name
 
 
 @torch.no_grad()
 def _features(clip, ids: list[int]) -> Tensor:
-    """CLIP-L's text feature of each word, its last state at the end token after the final norm: (N, D) float32.
-
-    Attention is causal, so what follows a word's end token does not count: three places are enough, not 77.
-    """
-    encoder, device = clip.cond_stage_model.clip_l, clip.patcher.load_device
-    text = encoder.transformer.text_model
-    start, end = encoder.special_tokens["start"], encoder.special_tokens["end"]
-    places = comfy.ops.cast_to(text.embeddings.position_embedding.weight, torch.float32, device)[:3]
-    causal = torch.full((3, 3), -torch.finfo(torch.float32).max, device=device).triu_(1)
-    bar, found = comfy.utils.ProgressBar(len(ids)), []
-    for batch in torch.tensor(ids).split(BATCH):
-        mm.throw_exception_if_processing_interrupted()
-        tokens = torch.stack([torch.full_like(batch, start), batch, torch.full_like(batch, end)], dim=1).to(device)
-        x = text.embeddings.token_embedding(tokens, out_dtype=torch.float32) + places
-        x = text.final_layer_norm(text.encoder(x, mask=causal)[0])
-        found.append(x[:, 2].float().cpu())
-        bar.update(batch.shape[0])
-    return torch.cat(found)
+    """CLIP-L's text feature of each word of one token: (N, D) float32."""
+    return end_states(clip, [[number] for number in ids])
 
 
 def origin(bridge: Bridge, limit: int) -> dict[str, str]:
@@ -148,14 +149,23 @@ def origin(bridge: Bridge, limit: int) -> dict[str, str]:
     return {"bridge": bridge.kind, "bridge_vocabulary": bridge.vocabulary, "bridge_words": str(limit)}
 
 
-def bridge_of_token(token: AudioToken, clip) -> Bridge:
+def bridge_of_token(token: AudioToken, clip, own: AlignedText | None = None) -> Bridge:
     """The bridge that the sound of a token came over; raises `TokenError` if that was the bridge of another CLIP.
 
-    Another sound that crosses it must be aligned as well: `require_aligned`.
+    Another sound that crosses it must be aligned as well: `require_aligned`, or be of the encoder with the texts `own`.
     """
     known = token.metadata
-    require_bridge(clip, token.audio_feature.shape[-1], CLIP_L)  # the token's own sound was, or it had no bridge
-    bridge = bridge_of(clip, int(known.get("bridge_words", 0)), known.get("bridge", "ridge"))
+    if own is None:
+        require_bridge(clip, token.audio_feature.shape[-1], CLIP_L)  # the token's own sound was, or it had no bridge
+    kind, limit = str(known.get("bridge", "ridge")), str(known.get("bridge_words", 0))
+    # Both become part of a file's name, and the word may be a stranger's file.
+    if kind not in KINDS or not COUNT.fullmatch(limit):
+        raise TokenError(
+            f"This word names the bridge {kind!r} of {limit!r} words",
+            f"A bridge is {' or '.join(KINDS)}, of a number of words",
+            "Train the word again, or ask who made it for another copy",
+        )
+    bridge = bridge_of(clip, int(limit), kind, own)
     if known.get("bridge_vocabulary", bridge.vocabulary) != bridge.vocabulary:
         raise TokenError(
             "The sound in this word went through the bridge of another CLIP",
@@ -175,14 +185,17 @@ def word_from_sound(
     nearest: float = 0.0,
     aligned_with: str = "",
     encoder: str = "",
+    own: AlignedText | None = None,
 ) -> tuple[AudioToken, str]:
     """The untrained word of a unit feature (D,), and the ordinary words nearest to it.
 
     `centre` as `Bridge.carry` takes it, `nearest` as the share of `towards_words`; `aligned_with` and the name of its
-    `encoder` as an `AudioFeature` has them. Raises `TokenError` for a sound that no bridge may carry.
+    `encoder` as an `AudioFeature` has them; `own` as `bridge_of` takes it. Raises `TokenError` for a sound that no bridge
+    may carry.
     """
-    require_bridge(clip, feature.shape[-1], aligned_with, encoder)
-    bridge = bridge_of(clip, limit, kind)
+    if own is None:
+        require_bridge(clip, feature.shape[-1], aligned_with, encoder)
+    bridge = bridge_of(clip, limit, kind, own)
     directions = bridge.carry(feature, centre)
     scales, heard = {}, []
     words, ids = whole_words(clip)
@@ -193,7 +206,9 @@ def word_from_sound(
         near = ", ".join(f"{word} {value:.2f}" for word, value in nearest_words(directions[key], rows[ids], words))
         heard.append(f"{key}, nearest words: {near}")
     heard += bridge.text()
-    if centre is None:
+    if own is not None:
+        heard.append(f"Mapped from {own.name}: for what has no name. `bridge` labels is surer for what has one.")
+    elif centre is None:
         heard.append(
             "The encoder's file has no mean of sounds; the mean of words was used (`align centre` writes one)."
         )

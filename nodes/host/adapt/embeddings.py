@@ -15,6 +15,7 @@ from ....aai_models.errors import TokenError
 from ..base import folders
 from ..base.messages import tell
 from ..base.prompt_words import check_tokens
+from . import unfinished
 
 IF_EXISTS = ("number", "replace", "stop")
 SUFFIX = ".safetensors"
@@ -127,9 +128,28 @@ def stamps(text: str) -> list[str]:
     return found
 
 
+def choices() -> list[str]:
+    """What Load Audio Token offers: the files of models/embeddings, then words of trainings that were stopped."""
+    return [*names(), *unfinished.words()]
+
+
+def path_of(name: str | None) -> str | None:
+    """The file that one of `choices` stands for; None for any other name."""
+    found = unfinished.words().get(name)
+    return folders.listed_path("embeddings", name) if found is None else str(found)
+
+
+def fingerprint(name: str) -> str:
+    """A hash of the content of one of `choices`; the name where there is no file."""
+    path = path_of(name)
+    return folders.file_fingerprint(path) if path else str(name)
+
+
 def problem(name: str | None) -> str | None:
-    """Why an embedding cannot be loaded, as one or two sentences; None if it can."""
-    if name not in names():
+    """Why a word cannot be loaded, as one or two sentences; None if it can."""
+    if str(name).startswith(unfinished.LABEL) and path_of(name) is None:
+        return f"There is no {name!r} in output/aai_tokens any more. Press R, or choose another word."
+    if path_of(name) is None:
         return (
             f"There is no embedding {name!r} in models/embeddings. Put the file there and press R, or choose another."
         )
@@ -137,11 +157,11 @@ def problem(name: str | None) -> str | None:
 
 
 def load(name: str, clip=None) -> AudioToken:
-    """Read an embedding; `clip`, if given, must take its width. Raises `TokenError`."""
+    """Read one of `choices`; `clip`, if given, must take its width. Raises `TokenError`."""
     found = problem(name)
     if found:
         raise TokenError(found, "It must be a name from the list")
-    token = formats.load_any(folder_paths.get_full_path("embeddings", name))
+    token = formats.load_any(path_of(name))
     if clip is not None:
         check_tokens(clip, {1: token})
     return token

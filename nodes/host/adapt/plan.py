@@ -6,17 +6,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ....aai_models.adapt.bridge import Bridge
 from ....aai_models.adapt.checkpoint import run_inputs
 from ....aai_models.adapt.choice import candidates
 from ....aai_models.adapt.config import AdaptConfig
 from ....aai_models.adapt.start import WordStatistics, initial_token
 from ....aai_models.adapt.token import AudioToken
-from ....aai_models.align.alignment import CLIP_L
 from ..base.digest import patched_digest, weights_digest
 from ..base.types import AudioFeature
 from ..base.vocabulary import word_rows, word_statistics
-from .bridge import bridge_of, can_bridge, origin, require_bridge, unaligned
+from .carried import carry
 from .references import Groups, pictures_digest
 
 
@@ -26,27 +24,28 @@ class Plan:
 
     starts: tuple[AudioToken, ...]  # the word of each sound at step 0; a warm start or the best word is still to come
     words: dict[str, WordStatistics]
-    bridge: Bridge | None
+    candidates: tuple[str, ...]  # words that `best_word` chooses from
     sigmas: Tensor  # the model's noise levels, (T,) float32, CPU
     inputs: dict[str, str]  # what decides the outcome
-    notes: tuple[str, ...] = ()  # of the bridge, or of why there is none
+    notes: tuple[str, ...] = ()  # of what was heard, of the bridge, or of why there is none
 
 
 def plan(
     model, clip, vae, vision, sounds: AudioFeature, groups: Groups, masks: list[Tensor], config: AdaptConfig
 ) -> Plan:
-    """The plan of a training. Loads nothing but, where the bridge of this CLIP is not kept yet, the CLIP.
+    """The plan of a training. Loads nothing but what the labels or the bridge of this CLIP need that is not kept yet.
 
     Raises `TrainingError` and `TokenError` for what cannot be trained.
     """
     words = word_statistics(clip)
     rows = word_rows(clip, config.words) if config.start == "words" else {}
-    bridge = _bridge(clip, sounds, config)
+    carried = carry(clip, sounds, config)
     starts = []
     for index, sound in enumerate(sounds.vectors):
-        directions = bridge.carry(sound, sounds.centre) if bridge else None
+        directions = carried.directions[index] if carried.directions else None
         token = initial_token(sound, words, config, directions, rows, sounds.norm(index))
-        starts.append(replace(token, metadata=origin(bridge, 0)) if bridge else token)
+        starts.append(replace(token, metadata=carried.origin[index]) if carried.origin else token)
+    choice = candidates(config, carried.candidates)
     sampling = model.get_model_object("model_sampling")
     sigmas = sampling.sigmas.detach().float().cpu()
     inputs = run_inputs(config, tuple(starts), pictures_digest(vae, groups, masks), sigmas)
@@ -55,21 +54,5 @@ def plan(
     if config.start == "warm_start":
         inputs["clip_vision"] = weights_digest(vision.model)
     if config.start == "best_word":
-        inputs["words"] = ", ".join(candidates(config))
-    return Plan(tuple(starts), words, bridge, sigmas, inputs, _notes(bridge, sounds, config))
-
-
-def _bridge(clip, sounds: AudioFeature, config: AdaptConfig) -> Bridge | None:
-    ear = (sounds.vectors.shape[-1], sounds.aligned_with)
-    if config.bridge == "none" or (config.bridge == "auto" and not can_bridge(clip, *ear)):
-        return None
-    require_bridge(clip, *ear, sounds.encoder)
-    return bridge_of(clip, 0, "ridge" if config.bridge == "auto" else config.bridge)
-
-
-def _notes(bridge: Bridge | None, sounds: AudioFeature, config: AdaptConfig) -> tuple[str, ...]:
-    if bridge is not None:
-        return tuple(bridge.text())
-    if config.bridge == "auto" and sounds.aligned_with != CLIP_L:
-        return (f"bridge = none: {unaligned(sounds.encoder)}, so its sound does not tell where the word begins.",)
-    return ()
+        inputs["words"] = ", ".join(choice)
+    return Plan(tuple(starts), words, choice, sigmas, inputs, carried.notes)

@@ -20,6 +20,7 @@ from ....aai_models.errors import TokenError, TrainingError
 from ....aai_models.files import write_atomically
 from ..base import folders
 from ..base.messages import tell
+from . import unfinished
 
 log = logging.getLogger(__name__)
 RUN_NAME = re.compile(r"[0-9a-f]{24}")
@@ -55,7 +56,8 @@ class RunFiles:
         adapters = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
         try:
             report = Report(**{**record["report"], "notes": tuple(record["report"]["notes"])})
-        except (TypeError, KeyError):  # of another version
+            report.text()
+        except (TypeError, KeyError, ValueError, AttributeError):  # of another version, or damaged
             return None
         tell(f"Training {self.name} was already complete; this is its word.")
         return adapters, record, report
@@ -109,20 +111,21 @@ class RunFiles:
             self.save(trainer)
             where = self._save_best(trainer)
             stopped = "cancelled" if isinstance(error, mm.InterruptProcessingException) else "stopped by an error"
-            text = f"Training was {stopped} after {trainer.step} of {trainer.config.steps} steps. {where}"
+            text = f"{where.rstrip('.')}. Training was {stopped} after {trainer.step} of {trainer.config.steps} steps."
             log.warning(text)
-            tell(text)
+            tell(f"{text} Run again to go on from there.")
             if isinstance(error, TrainingError):
                 raise TrainingError(error.found, error.expected, f"{error.do}. {where}") from None
             raise
 
     def _save_best(self, trainer: AdapterTrainer) -> str:
-        path = folders.partial_tokens_folder() / f"{self.name}-step{trainer.best_step}.safetensors"
+        path = unfinished.file_of(self.name, trainer.best_step)
         try:
             trainer.best.save(path)
         except TokenError as error:
             return f"Its best token could not be saved: {error}"
-        return f"Its best token (of step {trainer.best_step}) is output/{path.parent.name}/{path.name}"
+        file = f"output/{path.parent.name}/{path.name}"  # first: a narrow node shows the beginning of a text
+        return f"{file} is its best token, of step {trainer.best_step}; Load Audio Token offers it"
 
 
 def _require_run(name: str):

@@ -120,7 +120,8 @@ class _Job:
             loss = DiffusionLoss(models)
             way = first_way(models.diffusion, shape, self.options.low_memory)
             with StepMemory(models, way, f"A step of {config.batch_size} x {config.resolution} px") as memory:
-                starts, notes = memory.fitted(lambda: at_best_word(self.clip, draw, loss, _trainable(starts), config))
+                choose = (self.clip, draw, loss, _trainable(starts), config, planned.candidates)
+                starts, notes = memory.fitted(lambda: at_best_word(*choose))
                 trainer = _trainer(starts, draw, loss, config, planned)
                 files.go_on(trainer)
                 pictures = Previews(loss, config, references.latents.shape[1:], self.options)

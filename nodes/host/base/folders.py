@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import uuid
 from pathlib import Path
 
 import folder_paths
 
+from ....aai_models.align.audiotoken.files import audiotoken_folder
+from ....aai_models.align.imagebind_files import find_weights
 from ....aai_models.align.library import INDEX_NAME, find_pictures
 from ....aai_models.audio.decode import SUFFIXES
 from ....aai_models.errors import CheckpointError, LibraryError, TokenError
+from . import places, walks
 
 CAVT_FOLDER, ENCODERS_FOLDER = "cavt_mae", "audio_encoders"
+WEIGHTS = (".pth", ".safetensors", ".pt")  # suffixes of files among which ImageBind is looked for
 # Which the host counts among sounds, though they hold none: notes, and lists of other files.
 NO_SOUND = (".mid", ".midi", ".kar", ".rmi", ".m3u", ".m3u8", ".pls", ".swf")
 HASH_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file the ends, the size and the time tell changes
+# Folders of pictures that come with the pack, by the name to write in a `folder` input.
+PACK = Path(__file__).resolve().parents[3]
+SHIPPED_FOLDERS = {"pocket pictures": PACK / "pocket/pictures/things", "pocket photos": PACK / "pocket/pictures/photos"}
 NAME = re.compile(r"^\w[\w.+-]{0,79}$", re.ASCII)
 RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -28,17 +36,25 @@ def register() -> None:
     paths, suffixes = table.get(CAVT_FOLDER, ([], set()))
     paths = [*paths] if folder in paths else [*paths, folder]
     table[CAVT_FOLDER] = (paths, set(suffixes) | {".safetensors", ".pth", ".pt"})
+    places.register()
 
 
 def encoder_names() -> list[str]:
-    """Files of models/cavt_mae, then folders with a config.json in models/audio_encoders as `audio_encoders/NAME`."""
-    folders = [
+    """Files of models/cavt_mae, then what models/audio_encoders holds as `audio_encoders/NAME`: folders with a config.json,
+    ImageBind's file, and AudioToken, in a folder of its own or loose."""
+    found = [
         f"{ENCODERS_FOLDER}/{path.name}"
         for base in _encoder_folders()
         for path in sorted(base.iterdir())
-        if (path / "config.json").is_file()
+        if _is_encoder(path)
     ]
-    return [*folder_paths.get_filename_list(CAVT_FOLDER), *dict.fromkeys(folders)]
+    return [*folder_paths.get_filename_list(CAVT_FOLDER), *dict.fromkeys(found)]
+
+
+def _is_encoder(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "config.json").is_file() or audiotoken_folder(path) is not None
+    return audiotoken_folder(path) is not None or (path.suffix in WEIGHTS and find_weights(path) is not None)
 
 
 def _encoder_folders() -> list[Path]:
@@ -53,7 +69,7 @@ def encoder_path(name: str) -> str:
     path = None
     if name in encoder_names():
         plain = name.removeprefix(f"{ENCODERS_FOLDER}/")
-        found = [base / plain for base in _encoder_folders() if (base / plain / "config.json").is_file()]
+        found = [base / plain for base in _encoder_folders() if _is_encoder(base / plain)]
         path = str(found[0]) if found and name != plain else folder_paths.get_full_path(CAVT_FOLDER, name)
     if path is None:
         raise CheckpointError(
@@ -91,7 +107,9 @@ def input_problem(name: str | None) -> str | None:
     base = os.path.abspath(base or folder_paths.get_input_directory())
     path = os.path.abspath(os.path.join(base, plain))
     elsewhere = "\0" in name or os.path.isabs(plain) or os.path.splitdrive(plain)[0]
-    if elsewhere or os.path.commonpath([base, path]) != base:
+    if not elsewhere:
+        elsewhere = os.path.commonpath([base, path]) != base or not _stays_in(base, path)
+    if elsewhere:
         return (
             f"{name!r} points outside ComfyUI's folders. Choose a file of the input folder, without '..' in its name."
         )
@@ -100,6 +118,12 @@ def input_problem(name: str | None) -> str | None:
     if os.path.getsize(path) == 0:
         return f"{plain!r} is empty (0 bytes). Upload the recording again."
     return None
+
+
+def _stays_in(base: str, path: str) -> bool:
+    """Whether links lead where a prompt may read; `base` is a folder that the host itself lets a browser read."""
+    real = os.path.realpath(path)
+    return os.path.commonpath([os.path.realpath(base), real]) == os.path.realpath(base) or places.may_read(real)
 
 
 def input_path(name: str) -> str:
@@ -168,27 +192,47 @@ def unquoted(name: str) -> str:
 
 
 def picture_folder(name: str) -> Path:
-    """A folder of pictures: a path, or a name inside ComfyUI's input folder. Raises `LibraryError`."""
-    plain = name.strip()
-    path = Path(folder_paths.get_input_directory(), plain)  # an absolute path stands for itself
-    if not os.path.isdir(path):  # a name may have quotes of its own
-        plain = unquoted(name)
-        path = Path(folder_paths.get_input_directory(), plain)
-    if not plain or not os.path.isdir(path):  # pathlib's own raises for a name that is too long
+    """A folder of pictures or recordings. Raises `LibraryError` if there is none, or none that a prompt may read.
+
+    `name` is a whole path, a name inside ComfyUI's input folder ("NAME [output]" in the output folder, as the host's own
+    loaders spell it), one that comes with the pack, or begins with the last part of a folder that the server's operator named.
+    """
+    unmarked = name.strip() if "\0" not in name else ""
+    path = _folder_of(unmarked)
+    if path is None:  # a name may have quotes of its own
+        unmarked = unquoted(unmarked)
+        path = _folder_of(unmarked) or SHIPPED_FOLDERS.get(unmarked)
+    if not unmarked or path is None:
         raise LibraryError(
-            f"There is no folder {plain!r}",
+            f"There is no folder {unquoted(name)!r}",
             "`folder` is a folder of pictures: a whole path, or a name inside ComfyUI's input folder",
-            "Correct the name, or put pictures into such a folder",
+            f"Correct the name, or put pictures into such a folder. To try it, write {' or '.join(SHIPPED_FOLDERS)}: they "
+            "come with the pack",
         )
     return path.resolve()
+
+
+def _folder_of(name: str) -> Path | None:
+    plain, base = folder_paths.annotated_filepath(name)
+    first, *rest = Path(plain).parts or ("",)
+    candidates = [Path(folder_paths.get_input_directory(), name)]  # an absolute path stands for itself
+    candidates += [Path(base, plain)] if base else []
+    candidates += [Path(places.named()[first], *rest)] if first in places.named() else []
+    for path in candidates:
+        places.require_readable(path, name)
+        if os.path.isdir(path):  # pathlib's own raises for a name that is too long
+            return path
+    return None
 
 
 def folder_fingerprint(name: str | None) -> str:
     """Changes when a picture of the folder comes, goes or changes, so that the node runs again exactly then."""
     try:
-        found = sorted(find_pictures(picture_folder(name or "")))
+        found = sorted(find_pictures(walks.quiet_walk(picture_folder(name or ""))))
     except LibraryError as error:
         return str(error)
+    except walks.WalkCancelledError:
+        return uuid.uuid4().hex
     return hashlib.sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -13,12 +13,22 @@ from ....aai_models.errors import EditError
 
 # (q, k, v, extra_options) after the projections -> attention's output before its last projection.
 AttentionFunction = Callable[[Tensor, Tensor, Tensor, dict], Tensor]
+# Where a layer keeps the attention that its checkpoint prefers, in hosts that know such, and how it is passed on.
+OF_LAYER, PREFERRED = "comfy_attention", "preferred_attention"
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
-    """The host's own attention, whichever it uses, overrides of other packs included."""
+    """What the host's own layer computes here: its attention, overrides of other packs and a checkpoint's preference
+    included."""
+    preference = {PREFERRED: extra[PREFERRED]} if PREFERRED in extra else {}
     return comfy.ldm.modules.attention.optimized_attention(
-        q, k, v, heads=extra["n_heads"], attn_precision=extra.get("attn_precision"), transformer_options=extra
+        q,
+        k,
+        v,
+        heads=extra["n_heads"],
+        attn_precision=extra.get("attn_precision"),
+        transformer_options=extra,
+        **preference,
     )
 
 
@@ -76,10 +86,42 @@ def wrap_attention(options: dict, unet: UNetModel, kind: str, wrap: Callable[[At
     """
     replaced = dict(options.get("patches_replace", {}))
     table = dict(replaced.get(kind, {}))
+    preferences = attention_preferences(unet, kind)
     for key in {*transformer_blocks(unet), *table}:
-        table[key] = wrap(table.get(key, plain_attention))
+        table[key] = _telling(wrap(table.get(key, plain_attention)), preferences)
     replaced[kind] = table
     options["patches_replace"] = replaced
+
+
+def attention_preferences(unet: UNetModel, kind: str) -> dict[tuple[str, int, int], object]:
+    """Block, its number and the transformer's index -> the attention that this layer prefers; empty in hosts without."""
+    found = {}
+    for name, number in transformer_blocks(unet):
+        module = unet.middle_block if name == "middle" else getattr(unet, f"{name}_blocks")[number]
+        for part in module:
+            for index, block in enumerate(getattr(part, "transformer_blocks", ())):
+                preferred = getattr(getattr(block, kind, None), OF_LAYER, None)
+                if preferred is not None:
+                    found[(name, number, index)] = preferred
+    return found
+
+
+def _telling(attend: AttentionFunction, preferences: dict[tuple[str, int, int], object]) -> AttentionFunction:
+    """`attend` whose options name the attention that the layer prefers; itself where no layer prefers any."""
+    if not preferences:
+        return attend
+
+    def told(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
+        preferred = preferences.get((*extra.get("block", ()), extra.get("block_index", 0)))
+        if preferred is None:
+            return attend(q, k, v, extra)
+        extra[PREFERRED] = preferred
+        try:
+            return attend(q, k, v, extra)
+        finally:
+            extra.pop(PREFERRED, None)  # the block's other layers share these options
+
+    return told
 
 
 def add_patch(options: dict, name: str, patch: Callable) -> None:

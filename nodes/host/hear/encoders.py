@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import comfy.model_management as mm
@@ -15,19 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....aai_models.align.alignment import read_alignment
+from ....aai_models.align.audiotoken.files import audiotoken_folder
 from ....aai_models.align.cavt_mae import CAVTMAE, encoder_tensors
 from ....aai_models.align.centre import read_centre
 from ....aai_models.align.encoders import TransformersEncoder
 from ....aai_models.align.foreign_files import explain_file
+from ....aai_models.align.imagebind_files import find_weights
 from ....aai_models.align.self_test import self_test
 from ....aai_models.align.texts import OwnTexts, own_texts
-from ....aai_models.audio.errors import AudioError
 from ....aai_models.audio.fbank import encoder_input, mean_of_windows
 from ....aai_models.errors import CheckpointError
+from ..base.digest import identify
 from ..base.model_files import read_tensors
+from .audiotoken import NO_DROPOUT, HostedAudioToken, load_audiotoken
+from .hosted import Streamed, finite, storage_type
+from .imagebind import HostedImageBind, load_imagebind
 
-# Weights that are streamed where the host can; absent before that came.
-Streamed = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 WORDS = 64  # texts in one pass
 BATCH = 8  # spectrograms in one pass; between passes a run can be cancelled
 
@@ -77,7 +81,7 @@ class HostedCAVT:
         for batch in fbank.split(BATCH):
             features.append(self._run(self.model.pool_audio, batch, self.model.config.audio_tokens))
             progress.update(batch.shape[0])
-        return _finite(torch.cat(features))
+        return finite(torch.cat(features))
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32, CPU."""
@@ -88,18 +92,6 @@ class HostedCAVT:
         activations = batch.shape[0] * tokens * self.model.config.mlp_dim * 4
         mm.load_models_gpu([self.patcher], memory_required=6 * activations)
         return encode(batch.to(self.patcher.load_device, torch.float32)).cpu()
-
-
-def _finite(features: Tensor) -> Tensor:
-    """Features (B, D) as they are; raises `AudioError` for NaN or infinity, which would spoil the word."""
-    wrong = (~features.isfinite()).any(dim=-1).nonzero().flatten().tolist()
-    if wrong:
-        raise AudioError(
-            f"The audio encoder gave NaN or infinity for part {wrong[0] + 1} of {features.shape[0]}",
-            "Every value of a feature must be finite",
-            "Check the sound. If it is intact, start ComfyUI with --fp32-text-enc or download the encoder again",
-        )
-    return features
 
 
 class _Holder(torch.nn.Module):
@@ -114,11 +106,12 @@ class HostedTransformers:
     """An encoder of `transformers` whose memory ComfyUI manages. Always loaded whole, as its layers are not the host's."""
 
     has_images = False
-    centre = None
     aligned_with = ""  # its sounds lie among its own texts
 
     def __init__(self, encoder: TransformersEncoder, path: str):
         self.encoder, self.name, self.dim, self.path = encoder, encoder.name, encoder.dim, path
+        self.centre = read_centre(path)
+        self._texts: HostedTexts | None = None
         self.patcher = comfy.model_patcher.ModelPatcher(
             _Holder(encoder.model),
             load_device=mm.text_encoder_device(),
@@ -137,7 +130,13 @@ class HostedTransformers:
     def texts(self) -> HostedTexts:
         """Its own text side. Raises `CheckpointError` where its folder has no tokenizer."""
         self._load()
-        return HostedTexts(own_texts(self.encoder, Path(self.path)), self._load)
+        return HostedTexts(own_texts(self.encoder, Path(self.path)), self._load, self.patcher)
+
+    def aligned_text(self, clip: object = None) -> HostedTexts:
+        """`texts`, read once. They belong to the encoder: the connected CLIP does not matter."""
+        if self._texts is None:
+            self._texts = self.texts()
+        return self._texts
 
     def _load(self) -> None:
         mm.throw_exception_if_processing_interrupted()
@@ -156,15 +155,20 @@ class HostedTransformers:
             mm.throw_exception_if_processing_interrupted()
             features.append(self.encoder.encode(sound, sample_rate, **policies))
             progress.update(1)
-        return _finite(torch.cat(features))
+        return finite(torch.cat(features))
 
 
 class HostedTexts:
     """The text side of a `HostedTransformers`: the same weights, loaded by the host when texts are encoded."""
 
-    def __init__(self, texts: OwnTexts, load: Callable[[], None]):
-        self._texts, self._load_model = texts, load
+    def __init__(self, texts: OwnTexts, load: Callable[[], None], patcher):
+        self._texts, self._load_model, self._patcher = texts, load, patcher
         self.dim, self.name, self.prompt, self.scale = texts.dim, texts.name, texts.prompt, texts.scale
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the weights and the vocabulary, the same wherever the weights lie."""
+        return identify(self._patcher, sorted(self._texts.vocabulary.items())).digest[:16]
 
     def encode(self, texts: list[str]) -> Tensor:
         """N texts -> unit vectors (N, D), float32, CPU. Shows progress, can be cancelled between batches."""
@@ -173,11 +177,25 @@ class HostedTexts:
             self._load_model()
             features.append(self._texts.encode(texts[first : first + WORDS]))
             progress.update(len(texts[first : first + WORDS]))
-        return _finite(torch.cat(features))
+        return finite(torch.cat(features))
 
 
-def load_any(path: str) -> HostedCAVT | HostedTransformers:
-    """Load a CAVT-MAE file, or a folder with an encoder of `transformers`. Raises `CheckpointError`."""
+HOSTED = (HostedCAVT, HostedTransformers, HostedAudioToken, HostedImageBind)  # what the wire CAVT_MODEL carries
+
+
+def load_any(
+    path: str, dropout_seed: int = NO_DROPOUT
+) -> HostedCAVT | HostedTransformers | HostedAudioToken | HostedImageBind:
+    """Load a CAVT-MAE file, an ImageBind file or folder, AudioToken's folder, or one with an encoder of `transformers`.
+
+    `dropout_seed` is AudioToken's. Raises `CheckpointError`.
+    """
+    audiotoken = audiotoken_folder(Path(path))
+    if audiotoken is not None:
+        return load_audiotoken(audiotoken, Path(path).stem, dropout_seed)
+    imagebind = find_weights(path)
+    if imagebind is not None:
+        return load_imagebind(str(imagebind), os.path.basename(path))
     if os.path.isdir(path):
         hosted = HostedTransformers(TransformersEncoder.from_folder(path, tested=False), path)
         hosted.encoder.self_test(hosted.encode)
@@ -198,10 +216,7 @@ def load(path: str) -> HostedCAVT:
 def _hosted(path: str, patcher_class) -> HostedCAVT:
     name = os.path.basename(path)
     tensors = encoder_tensors(read_tensors(path, name, CheckpointError))
-    dtype = mm.text_encoder_dtype(mm.text_encoder_device())
-    # A file in fp32 keeps its precision where the host would not gain from less.
-    if mm.text_encoder_device().type == "cpu":
-        dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+    dtype = storage_type(tensors.values())
     settings = {"operations": comfy.ops.manual_cast, "dtype": dtype, "device": mm.text_encoder_offload_device()}
     hosted = HostedCAVT(CAVTMAE.from_state_dict(tensors, **settings), name, path, patcher_class)
     hosted.patcher.cached_patcher_init = (_plain_patcher, (path,))

@@ -20,9 +20,11 @@ from ....aai_models.align.images import open_picture
 from ....aai_models.align.library import Library, build
 from ....aai_models.draw import contact_sheet
 from ....aai_models.errors import LibraryError
-from ..base import folders
-from ..base.messages import tell
+from ..base import folders, walks
+from ..base.messages import tell, tell_progress
 from ..base.types import AudioFeature
+from .imagebind import HostedImageBind
+from .vision_h import VisionSide
 
 
 def to_image(picture: Image.Image) -> Tensor:
@@ -41,6 +43,14 @@ def _encoder_hash(path: str, size: int, time: int) -> str:
     return file_sha256(path)
 
 
+def _picture_hash(encoder) -> str:
+    """By which an index of pictures knows what encoded them."""
+    if isinstance(encoder, VisionSide):
+        return encoder.picture_hash
+    status = Path(encoder.path).stat()
+    return _encoder_hash(encoder.path, status.st_size, status.st_mtime_ns)
+
+
 @dataclass(frozen=True)
 class Found:
     """Pictures for a sound, best first, the user's own before all."""
@@ -51,15 +61,27 @@ class Found:
 
 
 def find_for_sound(
-    encoder, feature: AudioFeature, folder: str, k: int, minimum: float, one_per_source: bool, own: list[Tensor]
+    encoder,
+    feature: AudioFeature,
+    folder: str,
+    k: int,
+    minimum: float,
+    one_per_source: bool,
+    own: list[Tensor],
+    vision=None,
 ) -> Found:
-    """`k` pictures for the first sound of `feature`: `own` (H, W, C) first, then the nearest of a folder."""
+    """`k` pictures for the first sound of `feature`: `own` (H, W, C) first, then the nearest of a folder.
+
+    `vision`, a CLIP_VISION, sees for encoders whose sounds lie in its space; others see by themselves.
+    """
     if feature.encoder != encoder.name:
         raise LibraryError(
             f"The sound was encoded with {feature.encoder}, but the pictures use {encoder.name}",
             "Both must be encoded with the same encoder",
-            "Connect the same Load CAVT-MAE to both nodes",
+            "Connect the same Load Audio Encoder (AAI) to both nodes",
         )
+    if vision is not None and isinstance(encoder, HostedImageBind):
+        encoder = VisionSide(encoder, vision)
     images, names = [image[None] for image in own[:k]], ["your own"] * len(own[:k])
     scores = [1.0] * len(images)
     if len(images) < k:
@@ -85,16 +107,20 @@ def _retrieve(
     """The `k` pictures of a folder nearest to a feature (D,): IMAGE, name, cosine. Encodes what is new in it first; can
     be cancelled. Pictures that went or broke since they were encoded are passed over."""
     if not encoder.has_images:
+        by_vision = isinstance(encoder, HostedImageBind)
         raise LibraryError(
             f"The encoder {encoder.name} cannot encode pictures",
-            "Finding pictures needs a CAVT-MAE file with both towers",
-            "Choose one in Load CAVT-MAE, or connect pictures of your own",
+            "ImageBind's sounds lie in the space of CLIP Vision ViT-H"
+            if by_vision
+            else "Finding pictures needs a CAVT-MAE file with both towers",
+            "Connect Load CLIP Vision with CLIP-ViT-H-14 to `clip_vision`"
+            if by_vision
+            else "Choose one in Load Audio Encoder (AAI), or connect pictures of your own",
         )
-    status = Path(encoder.path).stat()
     index = folders.library_index(folder)
-    library = Library.open(folder, _encoder_hash(encoder.path, status.st_size, status.st_mtime_ns), index)
-    report = build(library, encoder.encode_image, index, _on_progress())
-    if report.added or report.removed or report.corrupt:
+    library = Library.open(folder, _picture_hash(encoder), index)
+    report = build(library, encoder.encode_image, index, _on_progress(), walk=walks.open_walk(folder))
+    if report.added or report.removed or report.corrupt or report.outside:
         tell(f"{len(library)} pictures: {report}")
     found, matches = [], library.query(feature, 2 * k, minimum, one_per_source)
     for match in matches:
@@ -104,7 +130,7 @@ def _retrieve(
             break
     if matches and not found:
         raise LibraryError(
-            f"The {len(matches)} pictures found in {folder} cannot be read any more",
+            f"The {len(matches)} pictures found in {folder.name} cannot be read any more",
             "The folder must stay available while it is read",
             "Connect its drive again, then run again",
         )
@@ -120,6 +146,6 @@ def _on_progress():
         if total:
             bar.append(comfy.utils.ProgressBar(total)) if not bar else bar[0].update_absolute(done, total)
         if done:
-            tell(f"{done} of {total} pictures, {done / (time.monotonic() - started + 1e-9):.1f} per second")
+            tell_progress(f"{done} of {total} pictures, {done / (time.monotonic() - started + 1e-9):.1f} per second")
 
     return on_progress

@@ -12,6 +12,7 @@ from ....aai_models.align.images import picture_suffixes
 from ....aai_models.errors import EditError
 from ....aai_models.inject.batch import natural_key
 from ....aai_models.inject.manifest import MANIFEST, is_record
+from ..base import walks
 
 TO_CONVERT = (".heic", ".heif", ".avif", ".jp2", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".svg", ".jxl")
 
@@ -25,6 +26,7 @@ class PhotoFolder:
     hidden: int = 0  # `._*` of macOS and the like, with the suffix of a picture
     results: list[str] = field(default_factory=list)  # folders that a batch wrote
     closed: list[str] = field(default_factory=list)  # folders and files that cannot be opened
+    outside: int = 0  # links that were not followed
 
     def lines(self) -> list[str]:
         """What is left out, for the report."""
@@ -37,6 +39,8 @@ class PhotoFolder:
             lines.append(f"left out: {self.hidden} hidden files (such as those that macOS writes beside photos)")
         lines += [f"left out: the folder {name}, results of a batch" for name in self.results]
         lines += [f"left out: {name} cannot be opened. Correct its permissions" for name in self.closed]
+        if self.outside:
+            lines.append(f"left out: {self.outside} links, which lead out of the folders that this server may read")
         return lines
 
 
@@ -45,24 +49,21 @@ def find_photos(folder: Path, output: Path) -> PhotoFolder:
     folder, output = folder.resolve(), output.resolve()
     if folder == output:
         raise EditError(
-            f"Photos and results are in one folder, {folder}",
+            f"Photos and results are in one folder, {folder.name}",
             "The batch would use its own results as photos",
             "Write another name into `output`, for instance `stylised`",
         )
-    found, seen, suffixes, stamps = PhotoFolder(), set(), picture_suffixes(), {}
-    walk = os.walk(folder, followlinks=True, onerror=lambda error: found.closed.append(error.filename or str(error)))
+    found, suffixes, stamps, walk = PhotoFolder(), picture_suffixes(), {}, walks.open_walk(folder)
     for root, folders, files in walk:
         real = Path(os.path.realpath(root))
-        is_result = real == output or (real != folder and MANIFEST in files and _is_of_a_batch(real / MANIFEST))
-        if is_result and real not in seen:
+        if real == output or (real != folder and MANIFEST in files and _is_of_a_batch(real / MANIFEST)):
             found.results.append(os.path.relpath(root, folder))
-        if is_result or real in seen:
-            folders[:] = []
+            folders.clear()
             continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             _sort_in(found, stamps, Path(root, name), suffixes)
+    found.closed += walk.closed
+    found.outside = len(walk.outside)
     found.photos = {path: stamps[path] for path in sorted(stamps, key=lambda p: natural_key(p.relative_to(folder)))}
     return found
 
@@ -85,5 +86,5 @@ def _sort_in(found: PhotoFolder, stamps: dict[Path, str], path: Path, suffixes: 
 def _is_of_a_batch(path: Path) -> bool:
     try:
         return is_record(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from ....aai_models.adapt.label_list import read_list
 from ....aai_models.adapt.token import AudioToken
+from ....aai_models.align.aligned_text import HasAlignedText, HasLabels
 from ....aai_models.audio.decode import decode_part
 from ....aai_models.audio.heard import require_heard
 from ....aai_models.audio.waveform import as_waveform
 from ....aai_models.errors import EditError, LibraryError
 from ....aai_models.inject.batch import natural_key
-from ..adapt.bridge import require_aligned, word_from_sound
-from ..base import folders
+from ....aai_models.walk import Walk
+from ..adapt.bridge import require_aligned
+from ..adapt.sound_word import WordSettings, make_word
+from ..base import folders, walks
 from ..base.digest import identify
 from ..base.messages import tell
+from ..hear.features import hear
 
 SECONDS = 10.24  # of a recording that are used
+WAY = f"labels {read_list('').digest}"  # of the word: pictures that were made another way are made again
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class SoundFile:
     """A recording that becomes a word without training."""
 
     path: Path
-    encoder: object  # HostedCAVT or HostedTransformers
+    encoder: object  # of `hear.encoders.HOSTED`
     clip: object
     vocabulary: int = 0
     heard_by: str = ""  # a hash of the encoder
@@ -41,14 +48,16 @@ class SoundFile:
         require_heard(sound, sample_rate, name=self.path.name)
         if part.damaged or part.missing:
             tell(f"{self.path.name}: {part.notes()[0]}")
-        feature = self.encoder.encode(sound, sample_rate, short_clip="tile", long_clip="first")[0]
-        ear = {"centre": self.encoder.centre, "aligned_with": self.encoder.aligned_with, "encoder": self.encoder.name}
-        return word_from_sound(self.clip, feature, 1.0, self.vocabulary, **ear)[0]
+        feature = hear(self.encoder, sound, sample_rate, short_clip="tile", long_clip="first")
+        token, said = make_word(self.clip, feature, 1.0, WordSettings(vocabulary=self.vocabulary))
+        if token.metadata.get("bridge") == "labels":
+            tell(f"{self.path.name}: {' '.join(said.splitlines()[:2])}")
+        return token
 
     def identity(self) -> str:
         """Changes with the file and the encoder; encodes nothing."""
         status = self.path.stat()
-        known = f"{self.path} {status.st_size} {status.st_mtime_ns} {self.heard_by} {self.vocabulary}"
+        known = f"{self.path} {status.st_size} {status.st_mtime_ns} {self.heard_by} {self.vocabulary} {WAY}"
         return hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -60,13 +69,19 @@ def sound_files(folder: str, encoder, clip, vocabulary: int = 0) -> dict[str, So
         raise EditError(
             "There is a folder of sounds but no audio encoder",
             "The audio encoder turns sounds into words",
-            "Connect Load CAVT-MAE to `cavt`",
+            "Connect Load Audio Encoder (AAI) to `cavt`",
         )
-    require_aligned(encoder.aligned_with, encoder.name)
-    found = _recordings(path)
+    if not isinstance(encoder, (HasAlignedText, HasLabels)):
+        require_aligned(encoder.aligned_with, encoder.name)
+    walk = walks.open_walk(path)
+    found = _recordings(walk)
+    if walk.outside:
+        tell(
+            f"Left out of the sounds: {len(walk.outside)} links, which lead out of the folders that this server may read."
+        )
     if not found:
         raise EditError(
-            f"{path} holds no recording", "It must be a folder of wav, flac, mp3, ... files", "Correct `sounds`"
+            f"{path.name} holds no recording", "It must be a folder of wav, flac, mp3, ... files", "Correct `sounds`"
         )
     stems, heard_by = Counter(p.stem for p in found), identify(encoder.patcher, encoder.name, encoder.centre).digest
     return {p.stem if stems[p.stem] == 1 else p.name: SoundFile(p, encoder, clip, vocabulary, heard_by) for p in found}
@@ -77,15 +92,16 @@ def sounds_fingerprint(folder: str | None) -> str:
     if not (folder or "").strip():
         return ""
     try:
-        return repr(
-            [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in _recordings(folders.picture_folder(folder))]
-        )
+        found = _recordings(walks.quiet_walk(folders.picture_folder(folder)))
+        return repr([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in found])
     except (LibraryError, OSError) as error:
         return str(error)
+    except walks.WalkCancelledError:
+        return uuid.uuid4().hex
 
 
-def _recordings(path: Path) -> list[Path]:
-    """Sounds of a folder in natural order, without hidden files (`._*` of macOS are no sounds)."""
-    names = folders.sounds_among([entry.name for entry in path.iterdir()])
-    found = (path / name for name in names if not name.startswith(".") and (path / name).is_file())
-    return sorted(found, key=natural_key)
+def _recordings(walk: Walk) -> list[Path]:
+    """Sounds of a folder, not of those in it, in natural order, without hidden files (`._*` of macOS are no sounds)."""
+    _, _, names = next(iter(walk))
+    found = [walk.folder / name for name in folders.sounds_among(names) if not name.startswith(".")]
+    return sorted((path for path in found if path.is_file()), key=natural_key)

@@ -28,8 +28,9 @@ from ....aai_models.inject.manifest import NOTE, Manifest
 from ..adapt import embeddings
 from ..base import folders
 from ..base.digest import identify_clip, identify_model, identify_vae
-from ..base.messages import tell
+from ..base.messages import tell_progress
 from ..base.prompt_words import encode
+from ..base.short_paths import without_paths
 from ..hear.pictures import to_image, to_picture
 from . import edits, loudness, photo, prompt_to_prompt
 from .batch_words import CONNECTED, Unmade, Word, identity_of, origin_of, token_of
@@ -95,7 +96,7 @@ def stylize(model, clip, vae, words: dict[str, Word], folder: str, scales: str, 
         finally:
             manifest.save()
     lines = [*unknown, table(jobs, manifest.finished), *_failure_lines(failures, unreadable), *found.lines()]
-    return Batch(_sheet(target, jobs, manifest.finished), "\n".join(lines), failures)
+    return Batch(_sheet(target, jobs, manifest.finished), without_paths("\n".join(lines)), failures)
 
 
 def _suppose(manifest: Manifest, words: dict[str, Word], identities: dict[str, str], origins: dict[str, str]) -> str:
@@ -116,7 +117,7 @@ def _make_all(renderer: Renderer, jobs: list[Job], target: Path, manifest: Manif
     for number, job in enumerate(jobs):
         mm.throw_exception_if_processing_interrupted()
         if job.file not in manifest.finished:
-            tell(f"{number + 1} of {len(jobs)}: {job.file}")
+            tell_progress(f"{number + 1} of {len(jobs)}: {job.file}")
             job = _make(renderer, job, target, manifest, failures, unreadable)
         made.append(job)
         bar.update_absolute(number + 1, len(jobs))

@@ -56,6 +56,11 @@ def load_pocket(name: str = SHIPPED) -> Pocket:
     return pocket
 
 
+def load_encoder() -> HostedCAVT:
+    """The audio encoder that came with the pack, alone; raises `PocketError`."""
+    return _encoder(weights.load()[0]["cavt"])
+
+
 def _patchers(name: str, disable_dynamic: bool = False) -> list[Patcher]:
     """New patchers of the models, as the host's own loaders give them."""
     pocket = load_pocket(name)

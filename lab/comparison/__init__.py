@@ -1,0 +1,1 @@
+"""A comparison of methods on the pocket world, looked at by its judge."""
