@@ -87,7 +87,7 @@ def test_both_encoders_of_sdxl_begin_there(monkeypatch):
 
 def test_another_list_is_another_training(models):
     first, second = train(models), train(models, words="dog, sea")
-    assert "of 4 words" in first.report.text() and "of 2 words" in second.report.text()
+    assert "the word of 4" in first.report.text() and "the word of 2" in second.report.text()
 
 
 def test_a_sound_alone_is_left_alone(models):

@@ -74,7 +74,7 @@ def test_the_mean_is_the_mean(tmp_path):
 
 def test_bad_input(tmp_path, encoder):
     write_tones(tmp_path / "sounds", 3)
-    with pytest.raises(CheckpointError, match="holds 3 sounds"):
+    with pytest.raises(CheckpointError, match="holds 3 readable sounds"):
         mean_feature(tmp_path / "sounds", lambda sound, rate: torch.ones(1, 8))
     with pytest.raises(CheckpointError, match="no header to write into"):
         write_centre(tmp_path / "cavt.pth", torch.ones(8))
