@@ -1,12 +1,12 @@
-"""Writes the files that follow from others: the editor's example workflows and the schema snapshot, from a running
-server's node list; help pages for languages that have none of their own; the pictures that come with the pack."""
+"""Writes the files that follow from others: the editor's example workflows, the schema snapshot and `locales/`, from a
+running server's node list; help pages for languages that have none of their own; the pictures that come with the pack."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from . import editor_copy, help_pages, schema, shipped_pictures
+from . import editor_copy, help_pages, locales, schema, shipped_pictures
 from .client import Client
 from .hosts import ensure_host
 from .report import DevError
@@ -25,6 +25,7 @@ def main() -> int:
             shipped_pictures.write(client)
         schema.write_snapshot(object_info)
         editor_copy.write(object_info)
+        locales.write_all(object_info)
     except DevError as error:
         print(f"dev.py generate: {error}", file=sys.stderr)
         return 1

@@ -87,7 +87,7 @@ def test_both_encoders_of_sdxl_begin_there(monkeypatch):
 
 def test_another_list_is_another_training(models):
     first, second = train(models), train(models, words="dog, sea")
-    assert "of 4 words" in first.report.text() and "of 2 words" in second.report.text()
+    assert "the word of 4" in first.report.text() and "the word of 2" in second.report.text()
 
 
 def test_a_sound_alone_is_left_alone(models):
@@ -114,5 +114,5 @@ def test_too_little_memory_is_one_sentence(models, monkeypatch):
         raise torch.cuda.OutOfMemoryError("out")
 
     monkeypatch.setattr(best_word, "choose", out)
-    with pytest.raises(TrainingError, match="A step of 1 x 64 px needs more memory"):
+    with pytest.raises(TrainingError, match="Out of memory: A step of 1 x 64 px needs more"):
         train(models, seed=78)

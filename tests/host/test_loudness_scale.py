@@ -191,10 +191,10 @@ def test_numbers_that_are_scales_already_or_all_the_same():
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [([], "no numbers"), ([float("nan")], "NaN or infinity"), (["loud"], "hold a str"), ([None], "hold a NoneType")],
+    [([], "no numbers"), ([float("nan")], "NaN or infinity"), (["loud"], "holds a str"), ([None], "holds a NoneType")],
 )
 def test_what_is_no_number_is_refused(values, message):
     with pytest.raises(EditError, match=message):
         loudness.scales_of_numbers(values, 0.0, 2.0, stretch=True)
-    with pytest.raises(EditError, match="Exchange"):
+    with pytest.raises(EditError, match="Swap them"):
         loudness.scales_of_numbers([1.0], 2.0, 0.0, stretch=True)

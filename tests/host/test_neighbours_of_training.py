@@ -137,7 +137,7 @@ class TestReferences:
             def encode(self, pixels):
                 return torch.zeros(1, 16, 8, 8)
 
-        with pytest.raises(TrainingError, match=r"latents of shape \(16, 8, 8\).*works on 4 channels.*same checkpoint"):
+        with pytest.raises(TrainingError, match=r"latents of shape \(16, 8, 8\).*needs 4 channels.*same checkpoint"):
             train(models, vae=Sixteen())
 
     def test_a_vae_without_numbers(self, models):

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from aai_pack.devtools import editor_copy, schema, workflows
+from aai_pack.devtools import editor_copy, locales, schema, workflows
 from aai_pack.devtools.hosts import DEFAULT_VERSION
 from aai_pack.tests.host.test_image_embedding_over_http import graph as graph_with_unclip
 
@@ -24,6 +24,13 @@ def test_the_schema_only_appends(object_info):
     now = schema.describe_pack(object_info)
     assert not schema.broken_by(schema.load_snapshot(), now)
     assert now == schema.load_snapshot(), "something was added: run `python dev.py generate`"
+
+
+def test_translations_are_of_these_texts(object_info, request):
+    if request.config.getoption("--aai-host") != DEFAULT_VERSION:
+        pytest.skip("written from the default host")
+    told = json.loads(locales.ENGLISH.read_text(encoding="utf-8"))
+    assert locales.english(object_info) == told, "a text changed: run `python dev.py generate`"
 
 
 def test_what_breaks_workflows_is_noticed(object_info):

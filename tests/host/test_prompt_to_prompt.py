@@ -12,7 +12,6 @@ import comfy.samplers
 import pytest
 import torch
 from aai_pack.aai_models.adapt.token import AudioToken
-from aai_pack.aai_models.errors import EditError
 from aai_pack.nodes.host.base import prompt_words as prompts
 from aai_pack.nodes.host.inject import edits, prompt_to_prompt
 from aai_pack.nodes.host.inject.latents import branch_latent
@@ -338,40 +337,3 @@ def test_windows_of_words(models):
     closed = edit(models, SOURCE, [TARGET], self_end=0.0, cross_end=0.0)[1]
     opened = edit(models, SOURCE, [TARGET], self_end=0.0, cross_end=0.0, word_windows="beach: 0-1")[1]
     assert not torch.equal(closed, opened)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"cross_start": 0.9, "cross_end": 0.2}, "cross window"),
-        ({"reweight": "storm: 2"}, "'storm', which the prompt does not hold"),
-        ({"reweight": "storm"}, "a word, a colon and a number"),
-        ({"word_windows": "beach: 0.9-0.1"}, "word_windows"),
-        ({"controller": "AttentionReplace"}, "needs the same number in both"),
-        ({"controller": "nonsense"}, "one of"),
-        ({"blend_words": "storm"}, "'storm', which no prompt holds"),
-        ({"blend_words": "beach, strom"}, "'strom', which no prompt holds"),
-        ({"blend_threshold": 1.5}, "between 0 and 1"),
-        ({"memory": "cloud"}, "one of auto, device, ram, recompute"),
-        ({"reweight": "beach: nan"}, "a number of 0 or more"),
-        ({"reweight": "beach: inf"}, "a number of 0 or more"),
-        ({"reweight": "beach: -1"}, "a number of 0 or more"),
-    ],
-)
-def test_refusals(models, settings, message):
-    with pytest.raises(EditError, match=message):
-        edit(models, SOURCE, [TARGET], **settings)
-
-
-def test_a_conditioning_of_the_stock_encoder_is_refused(models):
-    clip = models[1]
-    with torch.inference_mode():
-        stock = clip.encode_from_tokens_scheduled(clip.tokenize(SOURCE))
-    with pytest.raises(EditError, match="Prompt with Sounds"):
-        edit(models, stock, [TARGET])
-
-
-def test_a_latent_of_another_size_is_refused(models):
-    with torch.inference_mode(), pytest.raises(EditError, match="LATENT output"):
-        planned = edits.plan(encode(models, SOURCE), [encode(models, TARGET)], edits.EditSettings(), 2)
-        sample(prompt_to_prompt.patched(models[0]), planned, encode(models, "blurry"), empty(3))

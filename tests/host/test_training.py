@@ -113,7 +113,7 @@ def test_models_are_left_as_they_were(models, ending, monkeypatch):
         with pytest.raises(mm.InterruptProcessingException):
             train(models)
     else:
-        with torch.inference_mode(), pytest.raises(TrainingError, match="finite number"):
+        with torch.inference_mode(), pytest.raises(TrainingError, match="must not be NaN"):
             # A feature that is not a number makes the first loss one, inside the prepared models.
             training.train(*models, torch.full((1, 768), float("nan")), [micro.pictures()], QUICK)
     assert state_of(models) == before

@@ -85,7 +85,7 @@ class TestWordFromSound:
     def test_aligned(self, models, heard):
         with torch.inference_mode():
             token, said = AAI_WordFromSound.execute(models[1], heard["aligned"], 1.0, WORDS).result
-        assert token.vectors["clip_l"].shape == (1, 768) and "clip_l hears: " in said
+        assert token.vectors["clip_l"].shape == (1, 768) and "clip_l, nearest words: " in said
 
     @pytest.mark.parametrize("kind", ["ridge", "phi"])
     def test_unaligned(self, models, heard, kind, tmp_path):

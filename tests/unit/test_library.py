@@ -7,12 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from aai_pack.aai_models.align import library as module
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE
-from aai_pack.aai_models.align.images import image_input, open_picture, upright_rgb
+from aai_pack.aai_models.align.images import image_input
 from aai_pack.aai_models.align.library import INDEX_NAME, Library, build, source_of
 from aai_pack.aai_models.errors import LibraryError
 from aai_pack.aai_models.walk import Walk
@@ -268,44 +267,6 @@ def test_search_is_exact(tmp_path):
     query = features[123]
     expected = (features.half().float() @ query).argsort(descending=True)[:200].tolist()
     assert [int(m.path.stem) for m in library.query(query, k=200)] == expected
-
-
-class TestPictures:
-    def test_sixteen_bits_of_grey_keep_their_tones(self, tmp_path):
-        ramp = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
-        Image.fromarray(ramp).save(tmp_path / "deep.png")
-        shown = np.asarray(open_picture(tmp_path / "deep.png"))
-        assert np.array_equal(shown[..., 0].flatten(), np.arange(256))
-        wide = Image.fromarray(ramp.astype(np.int32), "I")
-        assert np.array_equal(np.asarray(upright_rgb(wide))[..., 1].flatten(), np.arange(256))
-
-    @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I", "F", "I;16"])
-    def test_every_mode(self, mode):
-        tensor = image_input(Image.new(mode, (50, 30)))
-        assert tensor.shape == (3, 224, 224) and torch.isfinite(tensor).all()
-
-    @pytest.mark.parametrize("size", [(1, 1), (224, 224), (5000, 3), (223, 700)])
-    def test_every_size(self, size):
-        assert image_input(Image.new("RGB", size)).shape == (3, 224, 224)
-
-    def test_statistics_and_crop(self):
-        picture = np.zeros((224, 448, 3), np.uint8)
-        picture[:, 112:336] = 255
-        tensor = image_input(Image.fromarray(picture))
-        for channel, (mean, std) in enumerate(zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)):
-            assert torch.allclose(tensor[channel], torch.tensor((1 - mean) / std))
-
-    def test_a_turned_photo_stands_upright(self, tmp_path):
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=exif)
-        assert open_picture(tmp_path / "a.jpg").size == (40, 60)
-
-    def test_a_bomb_is_refused(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-        paint(tmp_path / "a.png", RED)
-        with pytest.raises(OSError, match="bomb"):
-            open_picture(tmp_path / "a.png")
 
 
 @pytest.fixture(scope="module")

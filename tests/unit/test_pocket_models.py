@@ -125,7 +125,7 @@ def test_missing_and_damaged_weights_are_named_with_the_remedy(tmp_path):
     with pytest.raises(PocketError, match=r"damaged.*git checkout"):
         weights.load(path)
     weights.save({"unet": parts()["unet"]}, {}, path)
-    with pytest.raises(PocketError, match="nothing of text, vae, cavt"):
+    with pytest.raises(PocketError, match="lacks text, vae, cavt"):
         weights.load(path)
 
 

@@ -172,7 +172,7 @@ class TestPrepare:
         assert len(found) == 6
         assert all(sorted(s) == ["json", "picture00.jpg", "picture01.jpg", "sound.wav"] for s in found.values())
         assert not (tmp_path / "set%.partial").exists()
-        with pytest.raises(DataError, match="is there already"):
+        with pytest.raises(DataError, match="already exists"):
             prepare(clips, tmp_path / "set%")
 
     @pytest.mark.parametrize("end", [KeyboardInterrupt, OSError(28, "No space left on device")])
