@@ -60,13 +60,13 @@ def chaos(host: Host, seconds: float, seed: int = SEED) -> Chaos:
     """Kills of copies, kills of whole servers, cancels; each for its share of the time."""
     found = Chaos()
     with Workspace() as workspace:
-        stand_ins = prepared(workspace)
+        prepared(workspace)
         write_photos(workspace.input / PHOTOS, jobs.PHOTOS)
         with ForkedHost(host, workspace) as forked:
             found.tallies += kill_copies(forked, jobs.jobs(PHOTOS), KILLS, seconds * SHARES["copies"], seed)
         found.tallies.append(kill_servers(host, workspace, seconds * SHARES["servers"], seed))
         with start(host, workspace) as server:
-            at = Served(server, workspace, stand_ins, Client(server.url))
+            at = Served(server, workspace, Client(server.url))
             found.tallies += cancels(at, CANCELS, seconds * SHARES["cancels"], seed)
     return found
 
@@ -222,9 +222,9 @@ def cancels(at: Served, most: int, seconds: float, seed: int = SEED) -> list[Tal
 def _cancelled_kinds(at: Served) -> dict[str, dict]:
     write_photos(at.workspace.input / PHOTOS, jobs.PHOTOS)
     return {
-        "edit": prompts.example("7_sound_in_a_scene", at.stand_ins),
-        "photo source": prompts.example("9_photo_in_the_style_of_a_sound", at.stand_ins),
-        "loudness": prompts.example("13_from_soft_to_loud", at.stand_ins),
+        "edit": prompts.example("07 Sound in a scene"),
+        "photo source": prompts.example("09 Photo in the style of a sound"),
+        "loudness": prompts.example("13 From soft to loud"),
         "training": prompts.training(jobs.STEPS),
         "batch": prompts.batch(PHOTOS, "cancelled-batch"),
     }

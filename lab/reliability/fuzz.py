@@ -23,7 +23,7 @@ LONGEST = 10.0  # seconds for one input
 OF_WORKFLOWS = 0.04  # share of the inputs that are workflows
 COLUMNS = ["input", "count", "read", "refused with a sentence", "faults"]
 # Examples that take a moment, and in whose places values are put.
-EXAMPLES = ("3_look_at_sound", "6_word_without_training", "7_sound_in_a_scene", "8_breathing_with_the_sound")
+EXAMPLES = ("03 Look at sound", "06 Word without training", "07 Sound in a scene", "08 Breathing with the sound")
 FOLDERS = ("output", "input", "models", "user", "temp")  # where a workflow may write
 
 
@@ -117,7 +117,7 @@ class _Child:
 def fuzz_workflows(found: Fuzz, at: Served, count: int, seed: int) -> None:
     """Small examples in which one to three values are others; the server must refuse, explain, or do it."""
     rng, before = random.Random(seed), measure.files(at.workspace.root)
-    graphs = [prompts.example(name, at.stand_ins) for name in EXAMPLES]
+    graphs = [prompts.example(name) for name in EXAMPLES]
     for number in range(count):
         graph, told = prompts.varied(rng.choice(graphs), rng), []
         for _ in range(rng.choice((1, 1, 2, 3))):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import random
 
-from ...devtools import on_pocket, workflows
-from ...devtools.workflows import StandIns
+from ...devtools import workflows
 
 SIDE, STEPS = 64, 2  # of every picture: its pixels and its sampler's steps
 TRAINING = {"steps": 3, "batch_size": 1, "resolution": SIDE, "preview_every": 0, "words": "cat, mosaic"}
@@ -24,13 +23,13 @@ SMALL = {
 THINGS = ("rooster", "dog", "cat", "fire", "bell", "train", "bird", "clock", "drum", "rain")
 
 
-def examples(stand_ins: StandIns) -> dict[str, dict]:
+def examples() -> dict[str, dict]:
     """Name -> graph of each example on the pocket models, small."""
-    return {name: example(name, stand_ins) for name in workflows.names()}
+    return {name: example(name) for name in workflows.names()}
 
 
-def example(name: str, stand_ins: StandIns) -> dict:
-    return smaller(on_pocket.on_pocket(workflows.shrink(workflows.load_api(name), stand_ins)))
+def example(name: str) -> dict:
+    return smaller(workflows.load_api(name))
 
 
 def smaller(graph: dict) -> dict:

@@ -14,11 +14,9 @@ import numpy as np
 from PIL import Image
 
 from ...devtools.client import Client, Run
-from ...devtools.hosts import Host, ensure_recordings
+from ...devtools.hosts import Host
 from ...devtools.report import DevError
 from ...devtools.server import Server, Workspace
-from ...devtools.stand_in import install
-from ...devtools.workflows import StandIns
 from . import prompts
 
 SYSTEM_TEMP = "system_temp"  # the server's folder for temporary files, so that what it leaves there is seen
@@ -31,7 +29,6 @@ class Served:
 
     server: Server
     workspace: Workspace
-    stand_ins: StandIns
     client: Client
 
     def run(self, graph: dict, **options) -> Run:
@@ -68,12 +65,9 @@ def post(url: str, path: str, content: dict) -> None:
         pass
 
 
-def prepared(workspace: Workspace) -> StandIns:
-    """Put the files that the graphs name into a workspace."""
-    stand_ins = install(workspace, ensure_recordings())
-    write_photos(workspace.input / stand_ins.pictures, 3)
+def prepared(workspace: Workspace) -> None:
+    """Give a workspace the folder in which its server puts temporary files."""
     (workspace.root / SYSTEM_TEMP).mkdir(exist_ok=True)
-    return stand_ins
 
 
 def start(host: Host, workspace: Workspace) -> Server:
@@ -84,9 +78,9 @@ def start(host: Host, workspace: Workspace) -> Server:
 def served(host: Host, folder: Path | None = None) -> Iterator[Served]:
     """A server of one version with the pack and the files that the graphs name."""
     with Workspace(folder) as workspace:
-        stand_ins = prepared(workspace)
+        prepared(workspace)
         with start(host, workspace) as server:
-            yield Served(server, workspace, stand_ins, Client(server.url))
+            yield Served(server, workspace, Client(server.url))
 
 
 def write_photos(folder: Path, count: int, side: int = 64, seed: int = 0) -> None:

@@ -119,7 +119,7 @@ def _place(name: str) -> str:
 
 def _prompts(at: Served, seconds: float) -> Part:
     rng, part = random.Random(SEED), Part("prompts")
-    graphs = prompts.examples(at.stand_ins)
+    graphs = prompts.examples()
     ends = time.monotonic() + seconds
     for kind in shuffled(sorted(SAMPLE or graphs), rng):
         if len(part.seconds) == PROMPTS or time.monotonic() > ends:

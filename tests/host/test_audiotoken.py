@@ -338,7 +338,7 @@ def installed(workspace, client):
 
 
 def example(name: str, stand_ins, checkpoint: str = "audio_encoders/AudioToken") -> dict:
-    return workflows.shrink(workflows.load_api(name), replace(stand_ins, cavt=checkpoint))
+    return workflows.shrink(workflows.load_real(name), replace(stand_ins, cavt=checkpoint))
 
 
 class TestOverHttp:
@@ -349,7 +349,7 @@ class TestOverHttp:
     @pytest.mark.parametrize("name", ["AudioToken", files.EMBEDDER])
     def test_a_word_without_training(self, installed, client, stand_ins, name):
         """The whole of example 6: a sound, a word, a picture."""
-        run = client.run(example("6_word_without_training", stand_ins, f"audio_encoders/{name}"))
+        run = client.run(example("06 Word without training", stand_ins, f"audio_encoders/{name}"))
         assert run.status == "success", run.message
         said = str(run.outputs)
         assert "Heard: " in said and "needs no bridge" in said
@@ -358,16 +358,16 @@ class TestOverHttp:
         )
 
     def test_training_begins_there(self, installed, client, stand_ins):
-        run = client.run(example("1_sound_to_picture", replace(stand_ins, steps=2, sampler_steps=1)))
+        run = client.run(example("01 Sound to picture", replace(stand_ins, steps=2, sampler_steps=1)))
         assert run.status == "success", run.message
         assert "AudioToken's word for clip_l, where this word begins" in str(run.outputs)
 
     def test_it_sees_no_pictures(self, installed, client, stand_ins):
-        run = client.run(example("4_sound_finds_pictures", stand_ins))
+        run = client.run(example("04 Sound finds pictures", stand_ins))
         assert_readable(run, "AudioToken cannot encode pictures")
 
     def test_the_published_dropout(self, installed, client, stand_ins):
-        prompt = example("6_word_without_training", stand_ins)
+        prompt = example("06 Word without training", stand_ins)
         loader = next(node for node in prompt.values() if node["class_type"] == "AAI_LoadCAVT")
         loader["inputs"]["dropout_seed"] = 4
         run = client.run(prompt)

@@ -15,8 +15,9 @@ from PIL import Image
 
 
 @pytest.fixture(scope="module")
-def at(server, workspace, stand_ins, client):
-    return Served(server, workspace, stand_ins, client)
+def at(server, workspace, client):
+    prepared(workspace)
+    return Served(server, workspace, client)
 
 
 def test_a_slope_is_told_from_noise():
@@ -29,9 +30,9 @@ def test_a_slope_is_told_from_noise():
 
 
 def test_a_short_soak(at, tmp_path, monkeypatch):
-    monkeypatch.setattr(soak, "SAMPLE", ("2_saved_word", "3_look_at_sound", "5_another_sound"))
+    monkeypatch.setattr(soak, "SAMPLE", ("02 Saved word", "03 Look at sound", "05 Another sound"))
     monkeypatch.setattr(soak, "PICTURES", 4)
-    at.run(prompts.example("1_sound_to_picture", at.stand_ins))  # the word that example 2 loads
+    at.run(prompts.example("01 Sound to picture"))  # the word that example 2 loads
     found = soak.soak(at, 6.0)
     # Over so few prompts the work of a busy machine's processor says nothing.
     assert [text for text in found.findings if "work grows" not in text] == []
@@ -65,7 +66,7 @@ def test_a_few_kills(host):
 
 
 def test_a_few_cancels(at, monkeypatch):
-    kinds = {"training": prompts.training(20), "edit": prompts.example("7_sound_in_a_scene", at.stand_ins)}
+    kinds = {"training": prompts.training(20), "edit": prompts.example("07 Sound in a scene")}
     monkeypatch.setattr(chaos, "_cancelled_kinds", lambda at: kinds)
     tallies = chaos.cancels(at, 2, 30.0)
     assert [tally.findings for tally in tallies] == [[], []]
@@ -93,7 +94,7 @@ def test_a_few_damaged_files_and_odd_texts():
 
 
 def test_a_few_workflows_with_wrong_values(at, monkeypatch):
-    monkeypatch.setattr(fuzz, "EXAMPLES", ("3_look_at_sound",))
+    monkeypatch.setattr(fuzz, "EXAMPLES", ("03 Look at sound",))
     found = fuzz.Fuzz()
     fuzz.fuzz_workflows(found, at, 12, seed=20)
     assert found.findings == []

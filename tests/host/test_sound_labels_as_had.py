@@ -98,7 +98,7 @@ class TestOverHttp:
         client.get("/object_info/AAI_LoadCAVT")  # the menu looks into the folder again
 
     def graph(self, stand_ins, **inputs) -> dict:
-        graph = workflows.shrink(workflows.load_api("6_word_without_training"), stand_ins)
+        graph = workflows.shrink(workflows.load_real("06 Word without training"), stand_ins)
         graph = copy.deepcopy(graph)
         for node in graph.values():
             if node["class_type"] == "AAI_LoadCAVT":
