@@ -33,6 +33,8 @@ BEST = {
     "AAI_AudioTokenConditioning": "06 Word without training",
     "AAI_TrainAudioToken": "12 New thing",
 }
+# What lies over the graph.
+QUIET = {"Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
 VIEW = """([id, left, top]) => {
     const node = app.graph.getNodeById(id), box = new Float32Array(4), canvas = app.canvas;
     canvas.deselectAll();
@@ -71,6 +73,9 @@ def write(editor) -> None:
     """Run every example and write what its nodes look like; then those that stand in no example, alone."""
     left = set(load_snapshot())
     for name in workflows.names():
+        kinds = {node["class_type"] for node in workflows.load_api(name).values()}
+        if name != SHOWN and not {kind for kind in kinds & left if BEST.get(kind, name) == name}:
+            continue
         editor.load(workflows.load_editor(name))
         end, why = editor.press_run()
         if end != "success":
@@ -95,10 +100,10 @@ def _write_node(editor, kind: str, number: int) -> None:
 
 def _write_workflow(editor) -> None:
     size = editor.page.viewport_size
-    frame = [70, 90, size["width"] - 20, size["height"] - 20]
+    frame = [90, 110, size["width"] - 40, size["height"] - 40]
     width, height = editor.page.evaluate(FIT, frame)
     editor.page.wait_for_timeout(PAINTED)
-    clip = {"x": frame[0], "y": frame[1], "width": width, "height": height}
+    clip = {"x": frame[0] - MARGIN, "y": frame[1] - MARGIN, "width": width + 2 * MARGIN, "height": height + 2 * MARGIN}
     picture = _shot(editor, clip)
     picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
     EDITOR.write_bytes(_jpeg(picture))
@@ -126,9 +131,13 @@ def main() -> int:
             raise DevError(NO_BROWSER)
         with Workspace() as workspace:
             shutil.copy(Path(host.comfyui) / "input" / editor_copy.EXAMPLE_PICTURE, workspace.input)
-            with Server(host, workspace) as server, Editor(server.url, browser, nodes_2=False) as editor:
-                editor.page.set_viewport_size({"width": 2000, "height": 1300})
-                write(editor)
+            with Server(host, workspace) as server:
+                editor = Editor(server.url, browser, nodes_2=False)
+                for name, value in QUIET.items():
+                    editor.set(name, value)
+                with editor:
+                    editor.page.set_viewport_size({"width": 2000, "height": 1300})
+                    write(editor)
     except DevError as error:
         print(f"dev.py screenshots: {error}", file=sys.stderr)
         return 1
