@@ -111,6 +111,13 @@ def command_generate(options) -> int:
     return _run_in_host(host, ["-m", "devtools.generate", "--host", options.host], cwd=ROOT)
 
 
+def command_screenshots(options) -> int:
+    if ensure_browser() is None:
+        raise DevError(NO_BROWSER)
+    host = ensure_host(options.host, development=True)
+    return _run_in_host(host, ["-m", "devtools.screenshots", "--host", options.host], cwd=ROOT)
+
+
 def command_bench(options, rest: list[str]) -> int:
     host = ensure_host(options.host, development=True)
     device.choose(host, options.device, options.dynamic)
@@ -189,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
+    add("screenshots", "write a picture of each node for its help page, and of the editor for README")
     add("generate", "write the editor's copies of the examples, the schema snapshot, help pages for other languages")
     registry = commands.add_parser("registry", help="check with the registry's own tool what would be published")
     registry.add_argument("--repository", help="instead: write README and addresses for the page of OWNER/NAME there")
@@ -222,6 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
         "host": command_host,
         "serve": command_serve,
         "generate": command_generate,
+        "screenshots": command_screenshots,
         "registry": command_registry,
     }
     takes_rest = {"test": command_test, "demo": command_demo, "bench": command_bench}

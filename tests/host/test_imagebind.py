@@ -139,15 +139,16 @@ class TestWeights:
         run, passes = ear._run, []
 
         def run_once(batch):
+            found = run(batch)
             passes.append(len(batch))
             mm.interrupt_current_processing(True)
-            return run(batch) if len(passes) > 1 else ear.model(batch)
+            return found
 
         monkeypatch.setattr(ear, "_run", run_once)
         with pytest.raises(mm.InterruptProcessingException):
             ear.encode(clips[:1].repeat(4, 1, 1), RATE)
         monkeypatch.undo()
-        assert passes == [8, 4] and ear.encode(clips, RATE).isfinite().all()
+        assert passes == [8] and ear.encode(clips, RATE).isfinite().all()
 
     def test_empty_weights(self, tmp_path):
         empty = imagebind_twins.published(tmp_path / "empty.pth")
@@ -173,6 +174,7 @@ class TestInTheMenu:
         (base / "imagebind-huge" / "config.json").write_text('{"model_type": "imagebind"}')
         (base / "whisper.safetensors").write_bytes(b"\0" * 300)
         monkeypatch.setattr(folders, "_encoder_folders", lambda: [base])
+        monkeypatch.setitem(folders.folder_paths.folder_names_and_paths, folders.CAVT_FOLDER, ([], set()))
         listed = [name for name in folders.encoder_names() if name.startswith("audio_encoders/")]
         assert listed == ["audio_encoders/imagebind-huge", "audio_encoders/imagebind_huge.pth"]
         ears = [AAI_LoadCAVT.execute(name)[0] for name in listed]
@@ -375,7 +377,7 @@ class TestTexts:
             assert {key: rows.shape[-1] for key, rows in token.vectors.items()} == width
             assert said.startswith("Heard: rain ") and "imagebind_huge.pth's own texts" in said
         assert "SD2's texts" in make_word(micro.build("sd2")[1], hear(ear, clips[:1]))[1]
-        with pytest.raises(TokenError, match=r"imagebind_huge\.pth is not aligned with.*Find Pictures for Sound"):
+        with pytest.raises(TokenError, match=r"imagebind_huge\.pth knows no words for.*Find Pictures for Sound"):
             make_word(micro.build("sd15")[1], hear(ear, clips[:1]))
 
     def test_words_over_the_ridge(self, reader, clips, own_caches):

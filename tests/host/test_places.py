@@ -177,7 +177,7 @@ class TestWalks:
         told = []
         monkeypatch.setattr("aai_pack.aai_models.walk.TELL_EVERY", 40)
         monkeypatch.setattr(walks, "TELL_EVERY", 0.0)
-        monkeypatch.setattr(walks, "tell", told.append)
+        monkeypatch.setattr(walks, "tell_progress", told.append)
         list(walks.open_walk(many))
         assert told == ["40 files looked at", "80 files looked at", "120 files looked at"]
         mm.interrupt_current_processing()

@@ -187,7 +187,7 @@ def test_a_long_batch_needs_no_more_memory(models, tmp_path, count, monkeypatch)
         gc.collect()
         held.append(process.memory_info().rss / 2**20)
 
-    monkeypatch.setattr(batches, "tell", note)
+    monkeypatch.setattr(batches, "tell_progress", note)
     run(models, tmp_path, f"long-{count}", steps=1, longest_side=64)
     assert len(made(f"long-{count}")) == count
     assert held[-1] - held[count // 3] < 60, "megabytes"
@@ -204,7 +204,7 @@ def test_a_disk_that_fails_in_the_middle(models, photos, monkeypatch):
             folder.rename(aside)
             folder.write_text("no folder")
 
-    monkeypatch.setattr(batches, "tell", break_the_disk)
+    monkeypatch.setattr(batches, "tell_progress", break_the_disk)
     with pytest.raises(EditError, match="Free some space"):
         run(models, photos, "failing")
     monkeypatch.undo()

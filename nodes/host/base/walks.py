@@ -8,7 +8,7 @@ from pathlib import Path
 import comfy.model_management as mm
 
 from ....aai_models.walk import Walk
-from .messages import tell
+from .messages import tell_progress
 from .places import is_confined, may_read
 
 MOST_FILES = 500_000  # that are looked at in one folder and below
@@ -24,7 +24,7 @@ def open_walk(folder: Path) -> Walk:
         mm.throw_exception_if_processing_interrupted()
         if time.monotonic() - told > TELL_EVERY:
             told = time.monotonic()
-            tell(f"{seen:,} files looked at")
+            tell_progress(f"{seen:,} files looked at")
 
     return Walk(folder, may_read if is_confined() else None, MOST_FILES, on_progress)
 

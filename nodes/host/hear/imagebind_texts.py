@@ -58,9 +58,7 @@ class _TextsOfViTH:
             mm.throw_exception_if_processing_interrupted()
             model, device = self._load()
             part = [self._ids(text)[:LONGEST] for text in texts[first : first + BATCH]]
-            # Attention is causal, so that as many places as the longest text needs are enough.
-            length = max(map(len, part)) + 2
-            tokens = [[START, *ids, END] + [PAD] * (length - 2 - len(ids)) for ids in part]
+            tokens = [[START, *ids, END] + [PAD] * (LONGEST - len(ids)) for ids in part]
             ends = [len(ids) + 2 for ids in part]
             pooled = model(torch.tensor(tokens, device=device), num_tokens=ends, dtype=torch.float32)[2]
             found.append(F.normalize(pooled.float(), dim=-1).cpu())
