@@ -7,6 +7,8 @@ from pathlib import Path
 from .hosts import ROOT
 
 FOLDER = ROOT / "web" / "docs"
+LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")  # besides English
+PICTURE = "node.jpg"  # beside a node's pages: what it looks like in the editor
 
 
 def fallbacks() -> dict[Path, bytes]:

@@ -16,12 +16,12 @@ from PIL import Image
 from . import editor_copy, workflows
 from .browser import NO_BROWSER, find_browser
 from .help_pages import FOLDER as HELP
+from .help_pages import PICTURE
 from .hosts import ROOT, ensure_host
 from .report import DevError, say
 from .schema import load_snapshot
 from .server import Server, Workspace
 
-PICTURE = "node.jpg"  # beside a node's help pages
 SHOWN = "06 Word without training"  # the example in README
 EDITOR = ROOT / "assets" / "editor.jpg"
 MARGIN, LEFT, TOP = 12, 420, 110  # pixels around a node; where it is put, clear of the editor's bars
