@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from aai_pack.aai_models.align import imagebind_files
 from safetensors.torch import save_file
 from torch import Tensor
@@ -146,3 +147,27 @@ def change(path: Path, what) -> None:
         save_file(what(load_file(path)), path)
     else:
         torch.save(what(torch.load(path, weights_only=True)), path)
+
+
+def original_texts(tensors: dict, texts: list[list[int]]) -> torch.Tensor:
+    """The published text trunk in PyTorch's own layers: ids with start and end -> unit vectors."""
+    tensors = {name.split(".text.", 1)[1]: tensor for name, tensor in tensors.items() if ".text." in name}
+    width = tensors["pos_embed"].shape[-1]
+    found = []
+    for ids in texts:
+        x = tensors["token_embedding.weight"][torch.tensor([ids])] + tensors["pos_embed"][:, : len(ids)]
+        for number in range(2):
+            block = {
+                n.removeprefix(f"blocks.{number}."): t for n, t in tensors.items() if n.startswith(f"blocks.{number}.")
+            }
+            y = F.layer_norm(x, (width,), block["norm_1.weight"], block["norm_1.bias"], 1e-6)
+            attention = torch.nn.MultiheadAttention(width, width // 64, batch_first=True)
+            attention.load_state_dict({n.removeprefix("attn."): t for n, t in block.items() if n.startswith("attn.")})
+            mask = tensors["mask"][: len(ids), : len(ids)]
+            x = x + attention(y, y, y, attn_mask=mask, need_weights=False)[0]
+            y = F.layer_norm(x, (width,), block["norm_2.weight"], block["norm_2.bias"], 1e-6)
+            y = F.gelu(F.linear(y, block["mlp.fc1.weight"], block["mlp.fc1.bias"]))
+            x = x + F.linear(y, block["mlp.fc2.weight"], block["mlp.fc2.bias"])
+        last = F.layer_norm(x[:, -1], (width,), tensors["proj.0.weight"], tensors["proj.0.bias"], 1e-6)
+        found.append(F.normalize(F.linear(last, tensors["proj.1.weight"]), dim=-1))
+    return torch.cat(found)

@@ -15,7 +15,8 @@ SELECT = """type => {
     app.canvas.setDirty(true, true);
 }"""
 LOADED = "() => document.querySelector('.node-help-content img')?.naturalWidth > 60"
-OVER = "() => [...document.querySelectorAll('.node-help-content table')].some(t => t.scrollWidth > t.parentElement.clientWidth + 1)"
+OVER = """() => [...document.querySelectorAll('.node-help-content table')]
+    .some(table => table.scrollWidth > table.parentElement.clientWidth + 1)"""
 
 
 @pytest.fixture(params=["en", "ja", "pt-BR"])

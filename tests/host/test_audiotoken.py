@@ -17,7 +17,6 @@ from aai_pack.aai_models.align.audiotoken.encoder import audiotoken_input
 from aai_pack.aai_models.align.audiotoken.model import AudioTokenNet
 from aai_pack.aai_models.errors import CheckpointError, TokenError
 from aai_pack.aai_models.shapes import shapes_of
-from aai_pack.devtools import workflows
 from aai_pack.nodes.align import AAI_CAVTEncode
 from aai_pack.nodes.host.adapt import training
 from aai_pack.nodes.host.adapt.carried import carry
@@ -28,8 +27,7 @@ from aai_pack.nodes.host.inject import sound_files
 from aai_pack.nodes.words import AAI_ApplyAdapter, AAI_WordFromSound
 from aai_pack.tests import audiotoken_twin as twin
 from aai_pack.tests import sounds
-from aai_pack.tests.host import graphs, micro
-from aai_pack.tests.host.test_bad_input import assert_readable
+from aai_pack.tests.host import micro
 
 pytestmark = pytest.mark.usefixtures("forgetful")
 HERTZ = 16000
@@ -319,69 +317,3 @@ def test_the_lora_is_loaded_by_the_host():
         changed, _ = comfy.sd.load_lora_for_models(model, None, twin.lora(width=32), 1.0, 0.0)
     block = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1"
     assert set(changed.patches) == {f"{block}.to_{part}.weight" for part in ("q", "k", "v", "out.0")}
-
-
-@pytest.fixture(scope="module")
-def installed(workspace, client):
-    """AudioToken in a folder of its own and loose, a folder without an embedder, and BEATs where CAVT-MAE belongs."""
-    base = workspace.models / "audio_encoders"
-    twin.write(base, seed=3)
-    for name in ("AudioToken", "half"):
-        twin.write(base / name)
-    (base / "half" / files.EMBEDDER).unlink()
-    torch.save(twin.beats_content(), workspace.models / "cavt_mae" / files.BEATS)
-    shown = client.get("/object_info/AAI_LoadCAVT")["AAI_LoadCAVT"]["input"]["required"]["checkpoint"]
-    yield shown[1].get("options", shown[0])
-    (workspace.models / "cavt_mae" / files.BEATS).unlink()
-    (base / files.EMBEDDER).unlink()
-    (base / files.BEATS).unlink()
-
-
-def example(name: str, stand_ins, checkpoint: str = "audio_encoders/AudioToken") -> dict:
-    return workflows.shrink(workflows.load_real(name), replace(stand_ins, cavt=checkpoint))
-
-
-class TestOverHttp:
-    def test_the_menu(self, installed):
-        names = {"audio_encoders/AudioToken", "audio_encoders/half", f"audio_encoders/{files.EMBEDDER}", files.BEATS}
-        assert names <= set(installed)
-
-    @pytest.mark.parametrize("name", ["AudioToken", files.EMBEDDER])
-    def test_a_word_without_training(self, installed, client, stand_ins, name):
-        """The whole of example 6: a sound, a word, a picture."""
-        run = client.run(example("06 Word without training", stand_ins, f"audio_encoders/{name}"))
-        assert run.status == "success", run.message
-        said = str(run.outputs)
-        assert "Heard: " in said and "needs no bridge" in said
-        assert any(
-            file["filename"].endswith(".png") for shown in run.outputs.values() for file in shown.get("images", [])
-        )
-
-    def test_training_begins_there(self, installed, client, stand_ins):
-        run = client.run(example("01 Sound to picture", replace(stand_ins, steps=2, sampler_steps=1)))
-        assert run.status == "success", run.message
-        assert "AudioToken's word for clip_l, where this word begins" in str(run.outputs)
-
-    def test_it_sees_no_pictures(self, installed, client, stand_ins):
-        run = client.run(example("04 Sound finds pictures", stand_ins))
-        assert_readable(run, "AudioToken cannot encode pictures")
-
-    def test_the_published_dropout(self, installed, client, stand_ins):
-        prompt = example("06 Word without training", stand_ins)
-        loader = next(node for node in prompt.values() if node["class_type"] == "AAI_LoadCAVT")
-        loader["inputs"]["dropout_seed"] = 4
-        run = client.run(prompt)
-        assert run.status == "success", run.message
-        assert "AudioToken (dropout 4)'s own" in str(run.outputs)
-
-    @pytest.mark.parametrize(
-        ("checkpoint", "words"),
-        [
-            ("audio_encoders/half", ("half has no embedder_learned_embeds.bin", "models/audio_encoders")),
-            (files.BEATS, ("is BEATs, no CAVT-MAE", "models/audio_encoders")),
-        ],
-    )
-    def test_what_lies_in_the_wrong_place(self, installed, client, stand_ins, checkpoint, words):
-        graph = graphs.train(stand_ins, name="wrong-place")
-        graph["12"]["inputs"]["checkpoint"] = checkpoint
-        assert_readable(client.run(graph), *words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from dataclasses import replace
 
 import comfy.clip_vision
 import comfy.model_management as mm
@@ -14,13 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from aai_pack.aai_models.align import imagebind_files
-from aai_pack.aai_models.align.aligned_text import HasAlignedText
 from aai_pack.aai_models.align.imagebind import ImageBindAudio, ImageBindEncoder
 from aai_pack.aai_models.align.imagebind_audio import mel_pictures
-from aai_pack.aai_models.align.imagebind_text import text_scale
-from aai_pack.aai_models.align.texts import class_texts
 from aai_pack.aai_models.audio.errors import AudioError
-from aai_pack.aai_models.errors import CheckpointError, ExplainedError, LibraryError, TokenError
+from aai_pack.aai_models.errors import CheckpointError, ExplainedError, LibraryError
 from aai_pack.nodes.align import AAI_CAVTEncode, AAI_LoadCAVT
 from aai_pack.nodes.host.base import folders
 from aai_pack.nodes.host.base.types import AudioFeature
@@ -28,7 +24,6 @@ from aai_pack.nodes.host.hear import encoders
 from aai_pack.nodes.host.hear.imagebind import HostedImageBind
 from aai_pack.nodes.image_embedding import AAI_SoundImageEmbedding
 from aai_pack.nodes.retrieve import AAI_RetrieveImages
-from aai_pack.nodes.words import AAI_WordFromSound
 from aai_pack.tests import imagebind_twins, sounds
 from aai_pack.tests.host import micro
 from PIL import Image
@@ -278,117 +273,3 @@ class TestPictures:
             self.find(ear, hear(ear, clips[:1]), library, micro.vision(tmp_path, 768))
         with pytest.raises(LibraryError, match="another kind of features"):
             self.find(ear, hear(ear, clips[:1]), library, torch.nn.Linear(2, 2))
-
-
-WORDS = ["dog", "a ticking clock", "rain"]
-
-
-def original_texts(tensors: dict, texts: list[list[int]]) -> torch.Tensor:
-    """The published text trunk in PyTorch's own layers: ids with start and end -> unit vectors."""
-    tensors = {name.split(".text.", 1)[1]: tensor for name, tensor in tensors.items() if ".text." in name}
-    width = tensors["pos_embed"].shape[-1]
-    found = []
-    for ids in texts:
-        x = tensors["token_embedding.weight"][torch.tensor([ids])] + tensors["pos_embed"][:, : len(ids)]
-        for number in range(2):
-            block = {
-                n.removeprefix(f"blocks.{number}."): t for n, t in tensors.items() if n.startswith(f"blocks.{number}.")
-            }
-            y = F.layer_norm(x, (width,), block["norm_1.weight"], block["norm_1.bias"], 1e-6)
-            attention = torch.nn.MultiheadAttention(width, width // 64, batch_first=True)
-            attention.load_state_dict({n.removeprefix("attn."): t for n, t in block.items() if n.startswith("attn.")})
-            mask = tensors["mask"][: len(ids), : len(ids)]
-            x = x + attention(y, y, y, attn_mask=mask, need_weights=False)[0]
-            y = F.layer_norm(x, (width,), block["norm_2.weight"], block["norm_2.bias"], 1e-6)
-            y = F.gelu(F.linear(y, block["mlp.fc1.weight"], block["mlp.fc1.bias"]))
-            x = x + F.linear(y, block["mlp.fc2.weight"], block["mlp.fc2.bias"])
-        last = F.layer_norm(x[:, -1], (width,), tensors["proj.0.weight"], tensors["proj.0.bias"], 1e-6)
-        found.append(F.normalize(F.linear(last, tensors["proj.1.weight"]), dim=-1))
-    return torch.cat(found)
-
-
-class TestTexts:
-    @pytest.fixture(scope="class")
-    def file(self, tmp_path_factory):
-        return imagebind_twins.published(tmp_path_factory.mktemp("texts") / "imagebind_huge.pth", texts=True, dim=128)
-
-    @pytest.fixture(scope="class")
-    def reader(self, file):
-        with torch.inference_mode():
-            return encoders.load_any(str(file))
-
-    def test_the_trunk_of_the_file(self, reader, file):
-        assert isinstance(reader, HasAlignedText)
-        texts = reader.aligned_text(None)
-        found = texts.encode(WORDS)
-        assert found.shape == (3, 128) and texts.dim == 128 and texts.prompt == "photo"
-        assert texts.scale == pytest.approx(50, rel=1e-5) == text_scale(file)
-        ids = [[49406, *texts._ids(word), 49407] for word in WORDS]
-        assert torch.allclose(found, original_texts(torch.load(file, weights_only=True), ids), atol=1e-5)
-        assert torch.allclose(texts.encode(WORDS[:1]), found[:1], atol=1e-6), "the batch changes nothing"
-        assert reader.aligned_text(object()) is texts and len(texts.digest) == 16
-
-    def test_the_host_has_its_memory(self, reader):
-        texts = reader.aligned_text()
-        before = texts.encode(WORDS)
-        mm.unload_all_models()
-        assert torch.equal(texts.encode(WORDS), before)
-        mm.interrupt_current_processing(True)
-        with pytest.raises(mm.InterruptProcessingException):
-            texts.encode(WORDS)
-
-    @needs_late
-    def test_late_weights(self, reader, file, monkeypatch):
-        expected = reader.aligned_text().encode(WORDS)
-        monkeypatch.setattr("comfy.memory_management.aimdo_enabled", True)
-        assert torch.equal(encoders.load_any(str(file)).aligned_text().encode(WORDS), expected)
-
-    def test_a_trunk_that_is_not_whole(self, file, tmp_path):
-        own = imagebind_twins.published(tmp_path / "hurt.pth", texts=True, dim=128)
-        gone = "modality_trunks.text.blocks.1.mlp.fc2.bias"
-        imagebind_twins.change(own, lambda tensors: {n: t for n, t in tensors.items() if n != gone})
-        with pytest.raises(
-            CheckpointError, match=r"does not fit: text_model\.encoder\.layers\.1\.mlp\.fc2\.bias is missing"
-        ):
-            encoders.load_any(str(own)).aligned_text().encode(WORDS)
-
-    def test_by_the_clip_of_sd2(self, ear):
-        clip = micro.build("sd2")[1]
-        texts = ear.aligned_text(clip)
-        found = texts.encode(WORDS)
-        stock = [clip.encode_from_tokens(clip.tokenize(word), return_pooled=True)[1] for word in WORDS]
-        assert torch.allclose(found, F.normalize(torch.cat(stock).float(), dim=-1), atol=1e-5)
-        assert (texts.dim, texts.scale, len(texts.digest)) == (1024, 100.0, 16)
-
-    def test_neither(self, ear):
-        assert ear.aligned_text(None) is None and ear.aligned_text(micro.build("sd15")[1]) is None
-        clip = micro.build("sd2")[1]
-        clip.cond_stage_model.clip_h.transformer.text_projection.weight.data.zero_()
-        with pytest.raises(CheckpointError, match=r"has no text_projection\.weight.*whole SD2\.x checkpoint"):
-            ear.aligned_text(clip)
-
-    def test_words_by_labels(self, reader, ear, clips, own_caches):
-        """In every Stable Diffusion: by the texts of the file; without those only where the CLIP is SD2's."""
-        feature, text = hear(reader, clips[:1]), reader.aligned_text()
-        near = F.normalize(feature.vectors + 3 * class_texts(text, ["rain"], text.prompt), dim=-1)
-        rainy = replace(feature, vectors=near)
-        for family, width in (("sd15", {"clip_l": 768}), ("sd2", {"clip_h": 1024})):
-            token, said = make_word(micro.build(family)[1], rainy)
-            assert {key: rows.shape[-1] for key, rows in token.vectors.items()} == width
-            assert said.startswith("Heard: rain ") and "imagebind_huge.pth's own texts" in said
-        assert "SD2's texts" in make_word(micro.build("sd2")[1], hear(ear, clips[:1]))[1]
-        with pytest.raises(TokenError, match=r"imagebind_huge\.pth knows no words for.*Find Pictures for Sound"):
-            make_word(micro.build("sd15")[1], hear(ear, clips[:1]))
-
-    def test_words_over_the_ridge(self, reader, clips, own_caches):
-        feature, clip = hear(reader, clips[:1]), micro.build("sd15")[1]
-        token, said = AAI_WordFromSound.execute(clip, feature, 1.0, 100, "ridge").result
-        assert token.vectors["clip_l"].isfinite().all() and "clip_l: of " in said
-
-    @pytest.fixture
-    def own_caches(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(folders.folder_paths, "get_user_directory", lambda: str(tmp_path))
-
-
-def make_word(clip, feature):
-    return AAI_WordFromSound.execute(clip, feature, 1.0, 0, "auto", labels="dog\nrain\nchurch bell").result
