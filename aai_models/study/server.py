@@ -126,8 +126,9 @@ class Server:
                 return
 
     def _json(self, path: str, body: bytes | None = None, kind: str = "") -> dict:
+        answer = self._ask(path, body, kind)
         try:
-            found = json.loads(self._ask(path, body, kind))
+            found = json.loads(answer)
         except ValueError:
             found = None
         if not isinstance(found, dict):
