@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     host.add_argument("--print", action="store_true", help="print its version, python and folder as JSON")
     demo = add("demo", "run every example workflow in a real ComfyUI and write a page with the results")
     demo.add_argument("--out", default="demo", help="folder for report.json and index.html (%(default)s)")
-    demo.add_argument("--sounds", help="folder with recordings of your own to use instead")
+    demo.add_argument("--sounds", help="with stand-ins: a folder with recordings of your own")
     demo.add_argument(
         "--models", choices=("pocket", "stand-ins"), default="pocket", help="the pack's small models, or random ones"
     )

@@ -154,6 +154,8 @@ def main() -> int:
     try:
         if options.sounds and not options.sounds.is_dir():
             raise DevError(f"{options.sounds} is no folder. Name a folder with recordings.")
+        if options.sounds and options.models == "pocket":
+            raise DevError("The pocket's examples make their own sounds. To hear yours, add --models stand-ins.")
         if (options.pictures or options.thumbnails) and options.models != "pocket":
             raise DevError(
                 "The documentation shows the pocket models. Leave --models out, or --pictures and --thumbnails."

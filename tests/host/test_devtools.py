@@ -44,8 +44,9 @@ def test_wrong_arguments_are_one_clear_line(arguments):
 
 
 def test_a_folder_without_recordings(tmp_path):
-    done = dev("demo", "--sounds", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert done.returncode == 1 and "holds no recording" in done.stderr and "Traceback" not in done.stderr
+    for models, said in (("stand-ins", "holds no recording"), ("pocket", "make their own sounds")):
+        done = dev("demo", "--sounds", str(tmp_path), "--models", models, "--out", str(tmp_path / "out"))
+        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
