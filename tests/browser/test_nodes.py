@@ -263,3 +263,54 @@ class TestWaveform:
         before = editor.read()[0]
         editor.load(saved)
         assert editor.read()[0] == before
+
+
+INPUTS = "kind => app.graph.nodes.find(n => n.comfyClass === kind).inputs.filter(i => !i.widget).map(i => i.name)"
+JOIN = """async ([name, connect]) => {
+    const find = kind => app.graph.nodes.find(node => node.comfyClass === kind);
+    const scene = find("AAI_PocketScene"), training = find("AAI_TrainAudioToken");
+    const slot = training.inputs.findIndex(input => input.name === name);
+    if (connect) scene.connect(0, training, slot); else training.disconnectInput(slot);
+    await new Promise(done => setTimeout(done, 100));
+}"""
+
+
+class TestGrowingInputs:
+    KIND = "AAI_TrainAudioToken"
+
+    def shown(self, editor) -> list[str]:
+        return [name for name in editor.page.evaluate(INPUTS, self.KIND) if name.startswith("references")]
+
+    def wires(self, editor) -> dict:
+        (node,) = (node for node in editor.read()[0].values() if node["class_type"] == self.KIND)
+        return {name: value for name, value in node["inputs"].items() if isinstance(value, list)}
+
+    def test_a_free_input_waits_behind_the_last_connected_one(self, editor):
+        make(
+            editor,
+            [{"type": "AAI_PocketScene"}, {"type": self.KIND}, {"type": "AAI_PocketModels"}],
+            [(2, 4, 1, "clip_vision")],
+        )
+        assert self.shown(editor) == ["references", "references_2"]
+        for number, name in enumerate(["references", "references_2", "references_3", "references_4", "references_5"]):
+            editor.page.evaluate(JOIN, [name, True])
+            assert len(self.shown(editor)) == min(5, max(2, number + 2))
+        scene = self.wires(editor)["references"]
+        assert self.wires(editor) == {
+            **{name: scene for name in ("references", *(f"references_{n}" for n in range(2, 6)))},
+            "clip_vision": self.wires(editor)["clip_vision"],
+        }
+        editor.page.evaluate(JOIN, ["references_3", False])
+        assert len(self.shown(editor)) == 5, "what stands before a connected one stays"
+        for name in ("references_5", "references_4"):
+            editor.page.evaluate(JOIN, [name, False])
+        assert self.shown(editor) == ["references", "references_2", "references_3"]
+        assert set(self.wires(editor)) == {"references", "references_2", "clip_vision"}
+
+    def test_it_is_saved_and_opened_as_it_is(self, editor):
+        make(editor, [{"type": "AAI_PocketScene"}, {"type": self.KIND}], [(0, 0, 1, "references")])
+        editor.page.evaluate(JOIN, ["references_2", True])
+        prompt, workflow = editor.read()
+        editor.load(workflow)
+        assert self.shown(editor) == ["references", "references_2", "references_3"]
+        assert editor.read()[0] == prompt

@@ -1,6 +1,6 @@
 // The examples end in a slider of ComfyUI's own where ComfyUI has one. An older ComfyUI opens them without it, instead of
 // reporting a missing node.
-import { app } from "/scripts/app.js";
+import { app } from "./shared.js";
 
 const MARK = "aai_optional"; // the property of nodes that an example can do without
 
