@@ -31,10 +31,11 @@ WIDTHS = {"AAI_CAVTEncode": 250, "VAEDecode": 170, "ImageFromBatch": 170, "Markd
 WIDTHS |= {"AAI_TrainAudioToken": 310, "CheckpointLoaderSimple": 310, "ImageCompare": 300, "AAI_WatchWords": 230}
 WIDTHS |= {"AAI_P2PAttentionInject": 280}
 # Room for what a node shows or plays beside its sockets and widgets.
-ROOM = {"AAI_LoadAudio": 200, "AAI_PocketSound": 80, "LoadImage": 200, "SaveImage": 200, "LossGraphNode": 170}
-ROOM |= {"AAI_PocketScene": 180, "AAI_AudioOverview": 220, "AAI_RetrieveImages": 180, "AAI_EditSheet": 100}
-ROOM |= {"AAI_LoudnessStrip": 100, "AAI_AttentionHeatmap": 150, "SaveAnimatedWEBP": 200, "ImageCompare": 230}
-ROOM |= {"AAI_WordFromSound": 60, "AAI_SaveAudioToken": 50, "AAI_BatchStylize": 80, "KSampler": 100}
+ROOM = {"AAI_LoadAudio": 200, "AAI_PocketSound": 80, "LoadImage": 212, "SaveImage": 212, "LossGraphNode": 212}
+ROOM |= {"AAI_PocketScene": 212, "AAI_AudioOverview": 220, "AAI_RetrieveImages": 322, "AAI_EditSheet": 188}
+ROOM |= {"AAI_LoudnessStrip": 212, "AAI_AttentionHeatmap": 212, "SaveAnimatedWEBP": 212, "ImageCompare": 230}
+ROOM |= {"AAI_WordFromSound": 94, "AAI_SaveAudioToken": 114, "AAI_BatchStylize": 322, "KSampler": 100}
+ROOM |= {"AAI_TrainAudioToken": 298}
 COLLAPSED = ("ImageFromBatch",)  # only their title is shown
 
 

@@ -17,16 +17,18 @@ from . import editor_copy, workflows
 from .browser import NO_BROWSER, find_browser
 from .help_pages import FOLDER as HELP
 from .help_pages import PICTURE
-from .hosts import ROOT, ensure_host
+from .hosts import ROOT, ensure_host, ensure_recordings
 from .report import DevError, say
 from .schema import load_snapshot
 from .server import Server, Workspace
 
 SHOWN = "06 Word without training"  # the example in README
 EDITOR = ROOT / "assets" / "editor.jpg"
+RECORDING = "boom.wav"  # what Load Sound shows
 MARGIN, LEFT, TOP = 12, 420, 110  # pixels around a node; where it is put, clear of the editor's bars
 WIDTH, QUALITY = 1100, 80  # README's picture; JPEG
 PAINTED = 1200  # milliseconds until a view is drawn: the editor paints few frames a second here
+DRAWN = 3000  # milliseconds until a waveform is read and drawn
 # Later than in the first example that has it, a node shows more.
 BEST = {
     "AAI_AttentionHeatmap": "07 Sound in a scene",
@@ -61,10 +63,11 @@ FIT = """([left, top, right, bottom]) => {
 }"""
 OURS = """() => app.graph.nodes.filter(node => node.type.startsWith("AAI_") && node.mode === 0)
     .map(node => [node.type, node.id])"""
-ALONE = """type => {
-    app.graph.clear();
+ALONE = """async type => {
+    await app.loadGraphData({nodes: [], links: [], last_node_id: 0, last_link_id: 0, version: 0.4}, true, true);
     const node = LiteGraph.createNode(type);
     app.graph.add(node);
+    await app.refreshComboInNodes(); // words that the examples saved
     return node.id;
 }"""
 
@@ -88,7 +91,9 @@ def write(editor) -> None:
             _write_workflow(editor)
         say(f"{name}: {len(left)} nodes left")
     for kind in sorted(left):
-        _write_node(editor, kind, editor.page.evaluate(ALONE, kind))
+        number = editor.page.evaluate(ALONE, kind)
+        editor.page.wait_for_timeout(DRAWN)
+        _write_node(editor, kind, number)
 
 
 def _write_node(editor, kind: str, number: int) -> None:
@@ -131,6 +136,7 @@ def main() -> int:
             raise DevError(NO_BROWSER)
         with Workspace() as workspace:
             shutil.copy(Path(host.comfyui) / "input" / editor_copy.EXAMPLE_PICTURE, workspace.input)
+            shutil.copy(ensure_recordings() / RECORDING, workspace.input)
             with Server(host, workspace) as server:
                 editor = Editor(server.url, browser, nodes_2=False)
                 for name, value in QUIET.items():

@@ -29,6 +29,17 @@ HIDDEN = """() => {
     }
     return found;
 }"""
+# Nodes that lie over each other: what a run shows on a node makes it larger.
+OVER = """() => {
+    const boxes = app.graph.nodes.map(node => {
+        const box = new Float32Array(4);
+        node.measure(box);
+        return [node.title, ...box];
+    });
+    return boxes.flatMap(([one, x, y, w, h], place) => boxes.slice(place + 1)
+        .filter(([, a, b, c, d]) => x < a + c && a < x + w && y < b + d && b < y + h)
+        .map(([other]) => `${one} and ${other}`));
+}"""
 SIZES = "() => Object.fromEntries(app.graph.nodes.map(node => [node.id, [...node.size]]))"
 
 
@@ -140,6 +151,8 @@ def test_an_example_runs(editor, object_info, name):
     editor.fill_in(SHORT)
     assert not differences(editor.read()[0], shortened(editor_copy.queued(name, object_info)), object_info)
     assert editor.press_run() == ("success", "")
+    editor.page.wait_for_timeout(1000)
+    assert editor.page.evaluate(OVER) == []
 
 
 @pytest.mark.parametrize("editor", ["nodes_2"], indirect=True)
