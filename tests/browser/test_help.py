@@ -6,13 +6,18 @@ import pytest
 from aai_pack.devtools import help_pages, locales
 
 NODE = "AAI_LoudnessScale"
-SELECT = """type => {
-    app.graph.clear();
+OPEN = """async type => {
+    await app.loadGraphData({nodes: [], links: [], last_node_id: 0, last_link_id: 0, version: 0.4}, true, true);
     const node = LiteGraph.createNode(type);
-    app.graph.add(node);
     node.pos = [600, 300];
-    app.canvas.selectItems([node]);
-    app.canvas.setDirty(true, true);
+    app.graph.add(node);
+}"""
+# The editor may still be arranging what it opened, and then forgets what is selected.
+SELECTED = """() => {
+    if (document.querySelector("[data-testid=info-button]")) return true;
+    app.canvas.deselectAll();
+    app.canvas.selectItems(app.graph.nodes);
+    return false;
 }"""
 LOADED = "() => document.querySelector('.node-help-content img')?.naturalWidth > 60"
 OVER = """() => [...document.querySelectorAll('.node-help-content table')]
@@ -36,7 +41,8 @@ def editor(language, server, browser):
 
 
 def test_a_page_opens_in_its_language_with_its_picture(editor, language):
-    editor.page.evaluate(SELECT, NODE)
+    editor.page.evaluate(OPEN, NODE)
+    editor.page.wait_for_function(SELECTED, polling=1000)
     editor.page.get_by_test_id("info-button").click()
     editor.page.wait_for_function(LOADED)
     english = locales.english_texts()["nodeDefs"][NODE]["display_name"]

@@ -93,7 +93,7 @@ class TestResults:
     def test_the_workflow_stays_small(self, editor):
         _, saved = editor.read()
         assert "embedding:bell" not in str(saved)
-        assert all(len(node["widgets_values"]) <= 6 for node in saved["nodes"] if "widgets_values" in node)
+        assert all(len(node["widgets_values"]) <= 7 for node in saved["nodes"] if "widgets_values" in node)
         before = editor.read()[0]
         editor.load(saved)
         assert editor.read()[0] == before

@@ -115,7 +115,7 @@ async def answer(request: web.Request) -> web.Response:
         return web.json_response({"error": "There is no such file in ComfyUI's folders."}, status=404)
     await asyncio.to_thread(reading.ended.wait, PATIENCE)
     if reading.problem:
-        return web.json_response({"error": reading.problem}, status=422)
+        return web.json_response({"error": reading.problem})  # the question was in order
     outline = reading.outline
     lufs = outline.lufs(_number(asked.get("start"), 0.0), _number(asked.get("duration"), 0.0) or None)
     known = {
