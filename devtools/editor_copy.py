@@ -105,7 +105,7 @@ def _wire(nodes: dict, links: list, key: str, node: dict, info: dict) -> None:
             slot["link"] = link
             nodes[source]["outputs"][output]["links"].append(link)
             links.append([link, int(source), output, int(key), len(target["inputs"]) - 1, slot["type"]])
-    shown = [entry for entry in widgets.values() if not _options(entry).get("advanced")]
+    shown = list(widgets.values())  # also the advanced ones, which only Nodes 2.0 folds away
     rows = sum(len(_widget_values(entry, None)) for entry in shown)
     target["size"] = layout.size_of(target, rows, sum(bool(_options(entry).get("multiline")) for entry in shown))
 

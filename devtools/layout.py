@@ -35,7 +35,7 @@ ROOM = {"AAI_LoadAudio": 200, "AAI_PocketSound": 80, "LoadImage": 212, "SaveImag
 ROOM |= {"AAI_PocketScene": 212, "AAI_AudioOverview": 220, "AAI_RetrieveImages": 322, "AAI_EditSheet": 188}
 ROOM |= {"AAI_LoudnessStrip": 212, "AAI_AttentionHeatmap": 212, "SaveAnimatedWEBP": 212, "ImageCompare": 230}
 ROOM |= {"AAI_WordFromSound": 94, "AAI_SaveAudioToken": 114, "AAI_BatchStylize": 322, "KSampler": 100}
-ROOM |= {"AAI_TrainAudioToken": 298}
+ROOM |= {"AAI_TrainAudioToken": 278}
 COLLAPSED = ("ImageFromBatch",)  # only their title is shown
 
 
@@ -125,6 +125,7 @@ class Sheet:
             bottom = self._place_row(row, y, top)
             self._lead(number, lanes[number], top - TITLE - LANE)
             y = bottom + 2 * PADDING + 10
+        self._lead_straight()
         self.extensions.sort(key=lambda entry: entry["id"])
 
     def _place_row(self, row: list[Group], y: float, top: float) -> float:
@@ -201,6 +202,22 @@ class Sheet:
                             end = self._slot(link[3], link[4])
                             last = self._point(before, gap + 6, end, [link[0]]) if abs(end - y) > FAR else before
                             self.extensions.append({"id": link[0], "parentId": last})
+
+    def _lead_straight(self) -> None:
+        """Set the points of wires to the next column that would swing out under a node: over a long way up or down, and
+        from a collapsed node, which ends before its column does."""
+        for link in self.links:
+            if self._routed(link):
+                continue
+            x = self.places[link[1]].right + GAP / 2
+            start, end = self._slot(link[1], link[2]), self._slot(link[3], link[4])
+            last = None
+            if self.nodes[link[1]]["type"] in COLLAPSED or abs(start - end) > FAR:
+                last = self._point(None, x - 3, start, [link[0]])
+            if abs(start - end) > FAR:
+                last = self._point(last, x + 3, end, [link[0]])
+            if last is not None:
+                self.extensions.append({"id": link[0], "parentId": last})
 
     def _slot(self, key: int, slot: int) -> float:
         """How high a socket lies; those of a collapsed node lie in its title."""

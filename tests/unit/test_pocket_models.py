@@ -145,7 +145,7 @@ def test_training_starts_goes_on_and_refuses_other_settings(tmp_path):
 
 def test_the_later_runs_move_the_unet_and_the_third_what_it_reads(tmp_path):
     train_autoencoder(AutoencoderConfig(minutes=0.01, batch=2), tmp_path)
-    small = {"minutes": 0.02, "batch": 2, "first": 4, "fresh": 1, "most": 8}
+    small = {"minutes": 0.06, "batch": 2, "first": 4, "fresh": 1, "most": 8}
     before = torch.load(diffusion.train(diffusion.DiffusionConfig(**small), tmp_path), weights_only=True)
     after = torch.load(diffusion.train(diffusion.PairsConfig(**small), tmp_path), weights_only=True)
     assert moved(before, after) == {"unet"}
