@@ -135,7 +135,8 @@ NOTES = {
     ),
     "14 Methods side by side": Note(
         "The same prompt, seed and sampler four times: with the plain word, with textual inversion alone (the pictures without "
-        "the sound), with the sound alone, and with both, as in the paper's Fig. 5a. Below each is how it differs from the first.",
+        "the sound), with the sound alone, and with both, as in the paper's Fig. 5a. Below each is how it differs from the "
+        "first.",
         "`thing` in **Pocket Sound** and **Pocket Scene**, and *rooster* in the plain prompt. `seed` of all four samplers.",
         "[The same for many sounds, with figures, and with people who are asked](" + DOCS + "/docs/compare.md)",
         needs=(CHECKPOINT, ENCODER, SOUND, PICTURES),
