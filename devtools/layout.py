@@ -34,8 +34,9 @@ WIDTHS |= {"AAI_P2PAttentionInject": 280}
 ROOM = {"AAI_LoadAudio": 200, "AAI_PocketSound": 80, "LoadImage": 212, "SaveImage": 212, "LossGraphNode": 212}
 ROOM |= {"AAI_PocketScene": 212, "AAI_AudioOverview": 220, "AAI_RetrieveImages": 322, "AAI_EditSheet": 188}
 ROOM |= {"AAI_LoudnessStrip": 212, "AAI_AttentionHeatmap": 212, "SaveAnimatedWEBP": 212, "ImageCompare": 230}
-ROOM |= {"AAI_WordFromSound": 94, "AAI_SaveAudioToken": 114, "AAI_BatchStylize": 322, "KSampler": 100}
+ROOM |= {"AAI_WordFromSound": 94, "AAI_SaveAudioToken": 114, "AAI_BatchStylize": 322, "KSampler": 44}
 ROOM |= {"AAI_TrainAudioToken": 278}
+TALL = 1050  # pixels; a higher column becomes two, side by side
 COLLAPSED = ("ImageFromBatch",)  # only their title is shown
 
 
@@ -113,6 +114,7 @@ class Sheet:
         for number, row in enumerate(rows):
             count = 0
             for group in row:
+                group.columns = [part for column in group.columns for part in self._parts(column)]
                 for column in group.columns:
                     self.places |= {key: Place(number, count) for key in column}
                     count += 1
@@ -127,6 +129,17 @@ class Sheet:
             y = bottom + 2 * PADDING + 10
         self._lead_straight()
         self.extensions.sort(key=lambda entry: entry["id"])
+
+    def _parts(self, column: list[int]) -> list[list[int]]:
+        """A column, or several of at most `TALL` pixels each if they have more than one node."""
+        parts, height = [[]], 0
+        for key in column:
+            height += self.nodes[key]["size"][1] + TITLE + BETWEEN
+            if parts[-1] and height > TALL:
+                parts.append([])
+                height = self.nodes[key]["size"][1] + TITLE + BETWEEN
+            parts[-1].append(key)
+        return parts
 
     def _place_row(self, row: list[Group], y: float, top: float) -> float:
         """Give each node of a row its position; returns where the row ends."""

@@ -24,7 +24,7 @@ def boxes(written: dict) -> list[tuple[str, float, float, float, float]]:
 
 
 def test_names_sort_as_they_count():
-    assert [int(name[:2]) for name in workflows.names()] == list(range(1, 14))
+    assert [int(name[:2]) for name in workflows.names()] == list(range(1, 15))
     assert {path.stem for path in workflows.EDITOR_FOLDER.glob("*.json")} == set(workflows.names())
     assert set(workflows.real_names()) <= set(workflows.names())
     assert set(example_notes.NOTES) == set(workflows.names())
