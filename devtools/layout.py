@@ -36,7 +36,7 @@ ROOM |= {"AAI_PocketScene": 212, "AAI_AudioOverview": 220, "AAI_RetrieveImages":
 ROOM |= {"AAI_LoudnessStrip": 212, "AAI_AttentionHeatmap": 212, "SaveAnimatedWEBP": 212, "ImageCompare": 230}
 ROOM |= {"AAI_WordFromSound": 94, "AAI_SaveAudioToken": 114, "AAI_BatchStylize": 322, "KSampler": 44}
 ROOM |= {"AAI_TrainAudioToken": 278}
-TALL = 1050  # pixels; a higher column becomes two, side by side
+TALL = 950  # pixels; a higher column becomes two, side by side
 COLLAPSED = ("ImageFromBatch",)  # only their title is shown
 
 
