@@ -115,6 +115,7 @@ def _write_workflow(editor) -> None:
 
 
 def _shot(editor, clip: dict) -> Image.Image:
+    editor.page.add_style_tag(content=".p-toast { display: none }")
     return Image.open(io.BytesIO(editor.page.screenshot(clip=clip))).convert("RGB")
 
 
