@@ -238,8 +238,8 @@ class TestBlueprint:
         values["AAI_LoadAudio"][0], values["AAI_LoadCAVT"][0] = "house_lo.wav", "came with the pack"
         values["AAI_WordFromSound"][1] = 300  # words of the vocabulary; all of them take a minute
         batch = values["AAI_BatchStylize"]
-        batch[0], batch[3] = "pocket photos", False  # folder, plan_only
+        batch[0], batch[1], batch[3] = "pocket photos", "by-blueprint", False  # folder, output, plan_only
         batch[10], batch[16] = 2, 128  # steps, longest_side
         editor.load(workflow)
         assert editor.press_run() == ("success", "")
-        assert len(list((workspace.output / "stylised").glob("*__sound-1__*.png"))) == shipped_pictures.PHOTOS
+        assert len(list((workspace.output / "by-blueprint").glob("*__sound-1__*.png"))) == shipped_pictures.PHOTOS
