@@ -216,6 +216,8 @@ def test_one_file_alone_in_another_language(people, tmp_path):
     shutil.copy(tmp_path / "made" / "pilot" / "index.html", tmp_path / "alone" / "study.html")
     opened = people(tmp_path / "alone" / "study.html", phone=True, locale="de-DE")
     assert "Probelauf" in opened.locator("main").inner_text()
+    opened.locator("#language").select_option("he")
+    assert opened.evaluate("document.documentElement.dir") == "rtl"
     opened.locator("#language").select_option("ja")
     assert opened.locator("html").get_attribute("lang") == "ja"
     opened.locator("#agree").check()

@@ -11,6 +11,7 @@ const SCORES = 5;
 let store = { current: null, finished: [] };
 let canStore = true;
 let language = "en";
+const RIGHT_TO_LEFT = ["ar", "fa", "he"];
 let shownAt = 0, heard = false, audio = null;
 
 function load() {
@@ -78,6 +79,7 @@ function show(...children) {
   main.replaceChildren(...children.filter(child => child !== null));
   document.title = data.title || text("title");
   document.documentElement.lang = language;
+  document.documentElement.dir = RIGHT_TO_LEFT.includes(language) ? "rtl" : "ltr";
   document.getElementById("language-label").textContent = text("language");
   const heading = main.querySelector("h1");
   heading.tabIndex = -1;
@@ -360,7 +362,9 @@ addEventListener("beforeunload", event => {
 load();
 const select = document.getElementById("language");
 for (const [code, strings] of Object.entries(data.languages)) select.append(new Option(strings.name, code));
-const wished = [store.language, ...navigator.languages.map(code => code.split("-")[0])];
+// "pt" and "pt-PT" may be content with "pt-BR", which is better than English.
+const alike = code => [code, code.split("-")[0], Object.keys(data.languages).find(known => known.split("-")[0] === code.split("-")[0])];
+const wished = [store.language, ...navigator.languages.flatMap(alike)];
 language = wished.find(code => code in data.languages) ?? "en";
 select.value = language;
 select.addEventListener("change", () => {
