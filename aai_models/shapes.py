@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -25,3 +25,16 @@ def first_difference(expected: dict[str, tuple[int, ...]], found: dict[str, Tens
         if name not in expected or name not in found or tuple(found[name].shape) != expected[name]
     ]
     return min(wrong, default=None)
+
+
+def lacking(
+    missing: Collection[str], unknown: Collection[str], what: str = "tensors", other: str = "unknown"
+) -> str | None:
+    """What a file lacks of the tensors that it must have and no others, with the first name of each kind (`other` calls the
+    second); None where both are empty. As in "NAME lacks 2 tensors and has 1 unknown ones: the first missing is ..."."""
+    if not missing and not unknown:
+        return None
+    first = [
+        f"the first {kind} is {next(iter(names))}" for kind, names in (("missing", missing), (other, unknown)) if names
+    ]
+    return f"lacks {len(missing)} {what} and has {len(unknown)} unknown ones: {', '.join(first)}"

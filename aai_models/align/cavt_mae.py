@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..shapes import shapes_of
+from ..shapes import lacking, shapes_of
 
 HEAD_DIM = 64
 TOKENS_AT_ONCE = 512  # for each thread of a processor: as many as its caches hold between two layers
@@ -319,11 +319,9 @@ def _check_sizes(config: CAVTMAEConfig) -> None:
 def _check_tensors(expected: dict[str, tuple[int, ...]], found: dict[str, Tensor]) -> None:
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
-    if missing or unexpected:
-        first = [f"the first missing is {missing[0]}"] if missing else []
-        first += [f"the first unexpected is {unexpected[0]}"] if unexpected else []
+    if wrong := lacking(missing, unexpected, "encoder tensors", "unexpected"):
         raise CheckpointError(
-            f"The checkpoint lacks {len(missing)} encoder tensors and has {len(unexpected)} unknown ones: {', '.join(first)}",
+            f"The checkpoint {wrong}",
             f"A CAVT-MAE of this size has exactly {len(expected)} encoder tensors",
             "Choose another file, or convert this one again from its source",
         )

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..shapes import shapes_of
+from ..shapes import lacking, shapes_of
 from .foreign_files import tensor_names
 from .imagebind import HEAD_DIM, LOG_SCALE, ImageBindAudio, ImageBindConfig
 from .published_folders import require_whole
@@ -184,12 +184,9 @@ def _require_fit(name: str, config: ImageBindConfig, found: dict[str, tuple[str,
     expected = shapes_of(lambda: ImageBindAudio(config))
     missing = [published_name(own, layout) for own in expected if own not in found]
     unknown = [file_name for own, (file_name, _) in found.items() if own not in expected]
-    if missing or unknown:
-        first = [f"the first missing is {missing[0]}"] if missing else []
-        first += [f"the first unknown is {unknown[0]}"] if unknown else []
+    if wrong := lacking(missing, unknown, "tensors of ImageBind's audio trunk"):
         raise CheckpointError(
-            f"{name} lacks {len(missing)} tensors of ImageBind's audio trunk and has {len(unknown)} unknown ones: "
-            f"{', '.join(first)}",
+            f"{name} {wrong}",
             f"A trunk of this size has exactly {len(expected)} and its scale",
             DO,
         )

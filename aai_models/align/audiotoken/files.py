@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
-from ...shapes import shapes_of
+from ...shapes import lacking, shapes_of
 from ..published_folders import require_whole
 from .audioset import class_names
 from .beats import BUCKETS, FARTHEST, GROUPS, KERNEL, LAYERS, PATCH, BEATs, BEATsConfig
@@ -208,11 +208,9 @@ def _require_tensors(name: str, expected: dict[str, tuple[int, ...]], found: dic
     """Raise `CheckpointError` unless `found` has each expected tensor in its shape, and nothing else."""
     missing = [key for key in expected if key not in found]
     unknown = [str(key) for key in found if key not in expected]
-    if missing or unknown:
-        first = [f"the first missing is {missing[0]}"] if missing else []
-        first += [f"the first unknown is {unknown[0]}"] if unknown else []
+    if wrong := lacking(missing, unknown):
         raise CheckpointError(
-            f"{name} lacks {len(missing)} tensors and has {len(unknown)} unknown ones: {', '.join(first)}",
+            f"{name} {wrong}",
             f"It must hold exactly the {len(expected)} tensors of the published file",
             "Download it again from where AudioToken is published",
         )
