@@ -14,7 +14,7 @@ from ..audio.fbank import SAMPLE_RATE, kaldi_fbank, mono_sound, resampling_reach
 from ..audio.heard import SECONDS
 from ..audio.resample import resample
 from ..audio.waveform import SILENCE_PEAK
-from ..audio.windows import cut_windows
+from ..audio.windows import cut_windows, filled
 
 CLIP = 2 * SAMPLE_RATE  # samples that one picture shows
 CLIPS = 3  # of a sound
@@ -45,7 +45,7 @@ def mel_pictures(
         sound = resample(sound, sample_rate, SAMPLE_RATE)[:, : round(SECONDS * SAMPLE_RATE)]
     else:
         sound = resample(sound, sample_rate, SAMPLE_RATE)
-    sound = _filled(sound, short_clip)
+    sound = filled(sound, CLIP, short_clip)
     count = math.ceil(sound.shape[1] / CLIP) if long_clip == "mean_of_windows" else CLIPS
     clips = [sound[:, start:end] for start, end in clip_table(sound.shape[1], count)]
     _require_sound_in(clips)
@@ -69,13 +69,6 @@ def clip_table(samples: int, count: int = CLIPS) -> list[tuple[int, int]]:
         (int(start * SAMPLE_RATE), min(int(end * SAMPLE_RATE), samples))
         for start, end in zip(starts, ends, strict=True)
     ]
-
-
-def _filled(sound: Tensor, short_clip: str) -> Tensor:
-    missing = CLIP - sound.shape[1]
-    if missing > 0 and short_clip == "tile":
-        return sound.repeat(1, math.ceil(CLIP / sound.shape[1]))[:, :CLIP]
-    return F.pad(sound, (0, missing)) if missing > 0 and short_clip == "silence" else sound
 
 
 def _picture(clip: Tensor) -> Tensor:

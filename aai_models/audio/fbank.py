@@ -14,7 +14,7 @@ from torch import Tensor
 from . import loudness
 from .resample import resample
 from .waveform import MONO, as_waveform, to_mono
-from .windows import LONG_CLIP, cut_windows
+from .windows import LONG_CLIP, cut_windows, filled
 
 SAMPLE_RATE = 16_000  # Hz
 FRAMES, MEL_BINS = 1024, 128
@@ -155,12 +155,7 @@ def encoder_input(
     cut = cut_windows(sound, sample_rate, clip, long_clip, spare=resampling_reach(sample_rate))
     sound = resample(cut, sample_rate, SAMPLE_RATE)[:, :CLIP_SAMPLES]  # (B * W, T')
     sound = sound - sound.mean(dim=-1, keepdim=True)
-    missing = CLIP_SAMPLES - sound.shape[1]
-    if missing and short_clip == "tile":
-        sound = sound.repeat(1, math.ceil(CLIP_SAMPLES / sound.shape[1]))[:, :CLIP_SAMPLES]
-    elif missing and short_clip == "silence":
-        sound = F.pad(sound, (0, missing))
-    fbank = kaldi_fbank(sound)
+    fbank = kaldi_fbank(filled(sound, CLIP_SAMPLES, short_clip))
     # Zeros in the logarithm, before the normalisation: the constant that CAV-MAE was trained with.
     fbank = F.pad(fbank, (0, 0, 0, FRAMES - fbank.shape[1]))
     return (fbank - FBANK_MEAN) / FBANK_STD

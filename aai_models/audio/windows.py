@@ -36,6 +36,15 @@ def cut_windows(sound: Tensor, sample_rate: int, clip: int, policy: str, spare: 
     return sound[:, start : start + clip + spare]
 
 
+def filled(sound: Tensor, samples: int, short_clip: str) -> Tensor:
+    """A sound (B, T) that is shorter than `samples`, repeated (`tile`) or followed by `silence` up to there; any other
+    stays as it is."""
+    missing = samples - sound.shape[1]
+    if missing > 0 and short_clip == "tile":
+        return sound.repeat(1, math.ceil(samples / sound.shape[1]))[:, :samples]
+    return F.pad(sound, (0, missing)) if missing > 0 and short_clip == "silence" else sound
+
+
 def _loudest_starts(sound: Tensor, sample_rate: int, clip: int) -> list[int]:
     """Where the window with the most K-weighted energy begins, for each sound."""
     energy = loudness.step_energy(sound[:, None], sample_rate)[:, 0]  # (B, steps of 100 ms)

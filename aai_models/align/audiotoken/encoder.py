@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...audio.fbank import MEL_BINS, SAMPLE_RATE, mono_sound, resampling_reach
 from ...audio.resample import resample
-from ...audio.windows import cut_windows
+from ...audio.windows import cut_windows, filled
 from ..encoders import DISTINCT
 from ..self_test import require_two
 from .beats import PATCH, beats_input
@@ -36,11 +36,7 @@ def audiotoken_input(
     clip = math.ceil(SECONDS * sample_rate)
     cut = cut_windows(mono, sample_rate, clip, long_clip, spare=resampling_reach(sample_rate))
     sound = resample(cut, sample_rate, SAMPLE_RATE)[:, :SAMPLES]  # (B * W, T')
-    missing = SAMPLES - sound.shape[1]
-    if missing and short_clip == "silence":
-        sound = F.pad(sound, (0, missing))
-    elif missing:
-        sound = sound.repeat(1, math.ceil(SAMPLES / sound.shape[1]))[:, :SAMPLES]
+    sound = filled(sound, SAMPLES, "silence" if short_clip == "silence" else "tile")
     return beats_input(sound).unflatten(0, (mono.shape[0], -1))
 
 
