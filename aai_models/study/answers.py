@@ -157,7 +157,7 @@ def _answer(given: object, trial: Trial, place: int, study: dict) -> dict:
 
 
 def checksum_of(study: str, participant: str, number: int, answers: list[dict]) -> str:
-    """FNV-1a of what matters, as `page.js` computes it: it notices a slip, not an intent."""
+    """FNV-1a of what matters, as `rules.js` computes it: it notices a slip, not an intent."""
     lines = [study, participant, str(number)]
     for a in answers:
         parts = [a["trial"], a["part"], *(a.get(k, "") for k in ("item", "picture", "wanted", "value"))]

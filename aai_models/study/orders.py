@@ -1,6 +1,6 @@
 """Who sees what when: Latin squares, balanced for what comes before what (Williams, 1949).
 
-`page/page.js` has the same rules. Participants are numbered from 1.
+`web/rules.js` has the same rules. Participants are numbered from 1.
 """
 
 from __future__ import annotations

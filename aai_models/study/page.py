@@ -19,6 +19,7 @@ from .orders import latin_square, trials
 from .record import Record, open_picture
 
 HERE = Path(__file__).resolve().parent
+PARTS = ("page.css", "page.js", "rules.js")  # of the page, beside its HTML
 KEY = "key.json"  # which picture is whose; it stays with whoever leads the study
 FORMAT = "aai-study-key"
 PILOT_SOUNDS = 2
@@ -192,7 +193,8 @@ def _render(settings: PageSettings, study: str, items: list[dict], methods: int)
     }
     # Inside a script element only "</script" and "<!--" could end or change it.
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
-    style, script = ((HERE / "web" / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, screens, rules = ((HERE / "web" / name).read_text(encoding="utf-8") for name in PARTS)
+    script = f"{screens}\n{rules}"
     policy = "; ".join(
         (
             "default-src 'none'",  # nothing can be sent: no connection, no form, no frame

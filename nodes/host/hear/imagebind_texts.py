@@ -6,6 +6,7 @@ Both are OpenCLIP ViT-H/14's text encoder, in the host's own class.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from functools import cached_property
 from types import SimpleNamespace
 
@@ -35,7 +36,7 @@ START, END, PAD, LONGEST = 49406, 49407, 0, 75
 PLAIN = SimpleNamespace(Linear=nn.Linear, LayerNorm=nn.LayerNorm, Embedding=nn.Embedding)
 
 
-class _TextsOfViTH:
+class _TextsOfViTH(ABC):
     """What both have in common."""
 
     prompt = "photo"  # sounds were trained towards pictures, and it is pictures that these texts describe
@@ -43,12 +44,13 @@ class _TextsOfViTH:
     dim: int
     scale: float
 
+    @abstractmethod
     def _load(self) -> tuple[nn.Module, torch.device]:
         """The host's text model, in its place, and where that is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ids(self, text: str) -> list[int]:
-        raise NotImplementedError
+        """The numbers of a text's tokens, without start and end."""
 
     @torch.no_grad()
     def encode(self, texts: list[str]) -> Tensor:
