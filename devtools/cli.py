@@ -69,7 +69,7 @@ def _on_all_cores(options) -> list[str]:
 
 def _with_browser(options) -> list[str]:
     """See that the tests of the editor have their browser, and say so where they have none; pytest's arguments."""
-    if options.host != DEFAULT_VERSION and not options.path:
+    if options.host != DEFAULT_VERSION and not options.path and not options.browser:
         return []
     try:
         if ensure_browser() is None:

@@ -19,13 +19,17 @@ ARGUMENTS = (
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 NOTHING = "filename=&"  # in the address of a file without a name
 FRAMES = 5  # a second; without a graphics card each costs what the run itself needs
+VIEWPORT = {"width": 1600, "height": 1000}
 START_TIMEOUT = 120_000  # milliseconds; a busy machine needs long for the first page
 
 LOAD = """async workflow => {
     await app.loadGraphData(workflow, true, true);
     return app.graph.nodes.map(node => node.type).filter(type => !LiteGraph.registered_node_types[type]);
 }"""
-READ = "async () => { const read = await app.graphToPrompt(); return {prompt: read.output, workflow: read.workflow}; }"
+READ = """async () => {
+    const {output, workflow} = await app.graphToPrompt();
+    return JSON.parse(JSON.stringify({prompt: output, workflow}));  // a file has no undefined values; they would arrive as null
+}"""
 SET = """settings => {
     for (const node of app.graph.nodes)
         for (const widget of node.widgets ?? [])
@@ -55,7 +59,7 @@ class Editor:
         self._playwright = sync_playwright().start()
         try:
             launched = self._playwright.chromium.launch(executable_path=self._browser, args=list(ARGUMENTS))
-            self.page = self._open(launched.new_page(viewport={"width": 1600, "height": 1000}))
+            self.page = self._open(launched.new_page(viewport=VIEWPORT))
         except BaseException:
             self._playwright.stop()
             raise
@@ -63,6 +67,12 @@ class Editor:
 
     def __exit__(self, *_) -> None:
         self._playwright.stop()
+
+    def beside(self) -> Editor:
+        """The editor of another person on the same server, who shares nothing with this one; it closes with this one."""
+        other = Editor(self.url, self._browser, nodes_2=self._nodes_2)
+        other.page = other._open(self.page.context.browser.new_page(viewport=VIEWPORT))
+        return other
 
     def _open(self, page: Page) -> Page:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -89,6 +99,10 @@ class Editor:
         """Open a workflow; returns the types of nodes that the editor does not know."""
         return self.page.evaluate(LOAD, workflow)
 
+    def clear(self) -> None:
+        """Open a workflow without nodes."""
+        self.load({"nodes": [], "links": [], "last_node_id": 0, "last_link_id": 0, "version": 0.4})
+
     def fill_in(self, settings: dict[str, dict]) -> None:
         """Give widgets their values, by type of node and name of widget."""
         self.page.evaluate(SET, settings)
@@ -100,6 +114,7 @@ class Editor:
 
     def press_run(self, timeout: float = 300.0) -> tuple[str, str]:
         """Press Run and wait for the end -> how it ended (success, error, interrupted, rejected), and what was said."""
+        self._close_dialog()
         self.page.evaluate(LISTEN, list(ENDS))
         with self.page.expect_response(lambda answer: answer.url.endswith("/prompt")) as queued:
             self.page.get_by_test_id("queue-button").click()
@@ -108,3 +123,9 @@ class Editor:
         self.page.wait_for_function("window.aaiEnd", timeout=timeout * 1000)
         end = self.page.evaluate("window.aaiEnd")
         return end["name"].removeprefix("execution_"), end["detail"].get("exception_message", "")
+
+    def _close_dialog(self) -> None:
+        """Older front ends open a dialog for the models of bypassed loaders too; a person closes it."""
+        if self.page.locator(".p-dialog-mask").count():
+            self.page.keyboard.press("Escape")
+            self.page.locator(".p-dialog-mask").wait_for(state="detached")

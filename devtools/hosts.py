@@ -6,6 +6,7 @@ without its stamp was interrupted: it is removed and built again.
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import json
 import os
@@ -181,6 +182,8 @@ def _build_tree(version: str, recipe: Recipe, folder: Path) -> None:
             _unpack_tree(archive, recipe.tree, tree)
         for name in recipe.drop:
             (tree / name).unlink(missing_ok=True)
+        # Dozens of servers start from it in a test run, also where Python may not write byte code.
+        compileall.compile_dir(tree, quiet=2, workers=0)
         _finish(stamp_file, _stamp_of(recipe))
 
 

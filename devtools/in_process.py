@@ -49,6 +49,7 @@ def _make_dynamic(cli_args) -> bool:
     except TypeError:
         ready = aimdo.init_devices(d.index for d in mm.get_all_torch_devices())
     if ready:
+        aimdo.set_log_warning()  # it tells each allocation otherwise
         comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
         comfy.memory_management.aimdo_enabled = True
     return bool(ready)
@@ -70,10 +71,37 @@ def whole_weights():
         memory.aimdo_enabled = before
 
 
-def patcher(network):
+def patcher(network, *, disable_dynamic: bool = False):
     """A network as the host's loaders hand it out: on this run's device, streamed or whole as its weights are here."""
     import comfy.model_management as mm
     import comfy.model_patcher
 
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    whole = comfy.model_patcher.ModelPatcher
+    kind = whole if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", whole)
     return kind(network, mm.get_torch_device(), mm.unet_offload_device())
+
+
+def text_encoders(config, options: dict, *, disable_dynamic: bool = False):
+    """The CLIP of a family of the host, `config`, without weights; `options` as its loaders take them."""
+    import comfy.sd
+
+    takes_argument = config.clip_target.__code__.co_argcount > 1
+    target = config.clip_target({}) if takes_argument else config.clip_target()
+    whole = {"disable_dynamic": True} if disable_dynamic else {}  # older hosts have no such argument
+    return comfy.sd.CLIP(
+        target, embedding_directory=[], tokenizer_data={}, parameters=0, model_options=options, **whole
+    )
+
+
+def reloadable(make, *described):
+    """(model, clip, vae) of `make(*described, disable_dynamic=False)`; where the host streams weights it can have whole
+    copies of model and text encoders, as of those that it read from a file."""
+
+    def again(disable_dynamic: bool = False):
+        model, clip, _ = make(*described, disable_dynamic=disable_dynamic)
+        return model, clip.patcher
+
+    model, clip, vae = make(*described)
+    for place, streamed in enumerate((model, clip.patcher)):
+        streamed.cached_patcher_init = (again, (), place)
+    return model, clip, vae

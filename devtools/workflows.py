@@ -68,6 +68,8 @@ def shrink(prompt: dict, stand_ins: StandIns) -> dict:
                 inputs["image"] = next(references)
             case "AAI_TrainAudioToken":
                 inputs["steps"], inputs["resolution"] = stand_ins.steps, stand_ins.resolution
+                if inputs.get("start") == "best_word":
+                    inputs["words"] = "fog, neon"  # each word that it chooses from costs some passes of the model
             case "AAI_RetrieveImages":
                 inputs["folder"] = stand_ins.pictures
             case "AAI_LoudnessSweep":

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+UNIT = ROOT / "tests" / "unit"
+OURS_ALONE = (UNIT, ROOT / "tests" / "host" / "test_devtools.py")
 
 
 def _load_pack() -> None:
@@ -26,6 +28,16 @@ _load_pack()
 def pytest_addoption(parser):
     parser.addoption("--aai-host", default="0.30.0", help="ComfyUI version to test against")
     parser.addoption("--aai-browser", action="store_true", help="fail where there is no browser to test the editor in")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """What does not touch ComfyUI is the same beside each of its versions: once is enough, unless it is asked for by name."""
+    from aai_pack.devtools.hosts import DEFAULT_VERSION
+
+    place = next((place for place in OURS_ALONE if collection_path.is_relative_to(place)), None)
+    if place is None or config.getoption("--aai-host") == DEFAULT_VERSION:
+        return None
+    return None if any(Path(name.partition("::")[0]).is_relative_to(place) for name in config.args) else True
 
 
 @pytest.fixture(scope="session")

@@ -155,15 +155,14 @@ class CAVTMAE(nn.Module):
 
     def pool_audio(self, fbank: Tensor) -> Tensor:
         """`encode_audio` before it is brought to unit length: the mean of the tokens after the last norm, (B, D)."""
-        if fbank.ndim != 3 or tuple(fbank.shape[1:]) != (FRAMES, MEL_BINS):
-            raise ValueError(f"encode_audio takes (B, {FRAMES}, {MEL_BINS}) but got {tuple(fbank.shape)}")
+        check_spectrograms(fbank)
         # (B, 1, mel, time), so that token index = mel row * 64 + time column
         picture = fbank.transpose(1, 2).unsqueeze(1)
-        return _in_pieces(lambda x: self.pool(self.stem(x, "a"), "a"), picture, self.config.audio_tokens)
+        return in_pieces(lambda x: self.pool(self.stem(x, "a"), "a"), picture, self.config.audio_tokens)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, 224, 224), ImageNet-normalised -> unit vectors (B, D), float32."""
-        return _in_pieces(lambda x: self.finish(self.image_states(x), "v"), pixels, self.config.image_tokens or 1)
+        return in_pieces(lambda x: self.finish(self.image_states(x), "v"), pixels, self.config.image_tokens or 1)
 
     def image_states(self, pixels: Tensor) -> Tensor:
         """Pictures as `encode_image` takes them -> tokens (B, image_tokens, D) before the shared blocks."""
@@ -242,7 +241,13 @@ class CAVTMAE(nn.Module):
         return model.eval().requires_grad_(False)
 
 
-def _in_pieces(run, batch: Tensor, tokens: int) -> Tensor:
+def check_spectrograms(fbank: Tensor) -> None:
+    """Raises `ValueError` unless these are spectrograms as `encode_audio` takes them."""
+    if fbank.ndim != 3 or tuple(fbank.shape[1:]) != (FRAMES, MEL_BINS):
+        raise ValueError(f"encode_audio takes (B, {FRAMES}, {MEL_BINS}) but got {tuple(fbank.shape)}")
+
+
+def in_pieces(run, batch: Tensor, tokens: int) -> Tensor:
     """`run(batch)`; on a processor that needs no gradients, in pieces whose activations stay in its caches."""
     if batch.device.type != "cpu" or torch.is_grad_enabled():
         return run(batch)

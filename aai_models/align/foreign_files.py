@@ -23,19 +23,28 @@ def explain_file(path: str | Path) -> CheckpointError | None:
     """Why a file is no CAVT-MAE though it is an audio encoder; None for any other. Nothing in it is run."""
     path = Path(path)
     names = tensor_names(path)
+    return _of_clap(path.name, names) or _of_audiotoken(path.name, names)
+
+
+def is_training_file(path: Path) -> bool:
+    """Whether `explain_file` knows a file as one that LAION or Microsoft trained a CLAP with."""
+    return _of_clap(path.name, tensor_names(path)) is not None
+
+
+def _of_clap(name: str, names: bytes) -> CheckpointError | None:
     if b"audio_branch." in names and b"text_branch." in names:
         return CheckpointError(
-            f"{path.name} is LAION's own training file of a CLAP, which has no tokenizer in it",
-            f"The folder {_same_model(path.name, names)} is the same model, as transformers reads it",
+            f"{name} is LAION's own training file of a CLAP, which has no tokenizer in it",
+            f"The folder {_same_model(name, names)} is the same model, as transformers reads it",
             "Download that folder into models/audio_encoders",
         )
     if b"caption_encoder." in names and b"audio_encoder." in names:
         return CheckpointError(
-            f"{path.name} is Microsoft's own training file of a CLAP, which needs a text model that is not in it",
+            f"{name} is Microsoft's own training file of a CLAP, which needs a text model that is not in it",
             "The pack reads LAION's CLAP, as a folder of transformers",
             "Download laion/clap-htsat-unfused into models/audio_encoders",
         )
-    return _of_audiotoken(path.name, names)
+    return None
 
 
 def _of_audiotoken(name: str, names: bytes) -> CheckpointError | None:

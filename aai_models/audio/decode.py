@@ -166,6 +166,18 @@ def _name(path) -> str:
     return "The file" if hasattr(path, "read") else Path(path).name
 
 
+def open_media(file):
+    """A container of PyAV for reading, also of a file whose tags are no UTF-8. `file`: a name, or an object with `read`.
+
+    Raises what `av.open` does.
+    """
+    import av
+
+    if int(av.__version__.split(".")[0]) < 19:
+        return av.open(file, metadata_errors="replace")
+    return av.open(file)  # it reads tags of any encoding, and takes no such argument any more
+
+
 def _opened(path):
     import av
 
@@ -177,7 +189,7 @@ def _opened(path):
     try:
         if is_open:
             path.seek(0)
-        return av.open(path if is_open else os.fspath(path), metadata_errors="replace")
+        return open_media(path if is_open else os.fspath(path))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise AudioError(
             f"{name} cannot be read as a sound ({getattr(error, 'strerror', None) or type(error).__name__})",

@@ -5,6 +5,7 @@ Runs in a host's process, where the pack is `aai_pack`. The weights are random a
 
 from __future__ import annotations
 
+import comfy.model_management as mm
 import comfy.sd
 import comfy.supported_models
 import comfy.utils
@@ -36,8 +37,9 @@ UNET = {
 
 
 def fill(module: torch.nn.Module, seed: int) -> None:
-    """Seeded weights of the usual sizes."""
-    generator = torch.Generator().manual_seed(seed)
+    """Seeded weights of the usual sizes, drawn where the models will run."""
+    place = mm.get_torch_device()
+    generator = torch.Generator(device=place).manual_seed(seed)
     for name, parameter in module.named_parameters():
         if parameter.ndim == 0:
             continue
@@ -47,23 +49,25 @@ def fill(module: torch.nn.Module, seed: int) -> None:
             std = {"token_embedding": 0.014, "position_embedding": 0.004}.get(
                 name.split(".")[-2], parameter[0].numel() ** -0.5
             )
-            value = torch.randn(parameter.shape, generator=generator) * std
+            value = torch.randn(parameter.shape, generator=generator, device=place) * std
         parameter.data.copy_(value)
 
 
 def build(shape: dict = UNET, layers: int = 12, seed: int = 0):
     """(model, clip, vae) of the host."""
+    return in_process.reloadable(_made, shape, layers, seed)
+
+
+def _made(shape: dict, layers: int, seed: int, disable_dynamic: bool = False):
     with torch.inference_mode(), in_process.whole_weights():
         config = comfy.supported_models.SD15(dict(shape))
         config.set_inference_dtype(WEIGHTS, None)
         network = config.get_model({}, "", device="cpu")
         network.diffusion_model.to(WEIGHTS)
         fill(network.diffusion_model, seed)
-        model = in_process.patcher(network)
-        takes_argument = config.clip_target.__code__.co_argcount > 1
-        target = config.clip_target({}) if takes_argument else config.clip_target()
+        model = in_process.patcher(network, disable_dynamic=disable_dynamic)
         options = {"clip_l_model_config": {"num_hidden_layers": layers}, "dtype": WEIGHTS}
-        clip = comfy.sd.CLIP(target, embedding_directory=[], tokenizer_data={}, parameters=0, model_options=options)
+        clip = in_process.text_encoders(config, options, disable_dynamic=disable_dynamic)
         fill(clip.cond_stage_model, seed + 1)
         vae = comfy.sd.VAE(sd={name: tensor.float() for name, tensor in taesd_tensors(WeightMaker(seed)).items()})
     return model, clip, vae

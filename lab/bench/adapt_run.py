@@ -7,6 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from devtools import device
 from devtools.hosts import Host
 from devtools.report import DevError
 from devtools.server import Workspace
@@ -18,8 +19,9 @@ def child(host: Host, command: str, script: str = "adapt_child", **arguments) ->
     """The result of one command of a child; raises `DevError` with the end of its output."""
     with Workspace() as workspace:
         text = json.dumps({"folder": str(workspace.root), **arguments})
-        # One thread, so that the processor's time is the time of a quiet machine.
-        options = {"cwd": host.comfyui, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+        # One thread, so that the processor's time is the time of a quiet machine; a GPU is timed by the wall.
+        threads = {"OMP_NUM_THREADS": "1"} if device.current() == "cpu" else {}
+        options = {"cwd": host.comfyui, "env": {**os.environ, **threads}}
         done = subprocess.run(
             [host.python, str(HERE / f"{script}.py"), command, text],
             capture_output=True,

@@ -1,7 +1,11 @@
-"""A source and its edits against plain runs of the same sampler, on a real server."""
+"""A source and its edits against plain runs of the same sampler: on a real server, or on a GPU at SD1.5's real size."""
 
 from __future__ import annotations
 
+from devtools import device
+from devtools.hosts import ensure_host
+
+from .adapt_run import child
 from .serving import Served, alternating, loaded, sampler, save_latent, served
 
 ROUNDS, STEPS, SIDE = 3, 8, 128
@@ -33,6 +37,8 @@ def plain(at: Served, count: int, seed: int) -> dict:
 
 
 def measure(version: str) -> dict:
+    if device.current() != "cpu":
+        return _at_full_size(version)
     rows = []
     with served(version) as at:
         for count in EDITS:
@@ -41,10 +47,24 @@ def measure(version: str) -> dict:
                 lambda seed, n=count: at.seconds(plain(at, n, 100 * n + 50 + seed)),
                 ROUNDS,
             )
-            of_pairs = ratio * (count + 1) / (2 * count)
-            rows.append([f"{count}", f"{ours:.2f}", f"{peer:.2f}", f"{ratio:.2f}", f"{of_pairs:.2f}"])
+            rows.append(_row(count, ours, peer, ratio))
+    return _table(version, f"{STEPS} steps, {SIDE} px, {ROUNDS} rounds", rows)
+
+
+def _at_full_size(version: str) -> dict:
+    found = child(ensure_host(version, development=True), "edits", "edit_child", counts=EDITS)
+    rows = [_row(count, ours, peer, ours / peer) for count, ours, peer in found["rows"]]
+    return _table(version, found["run"], rows)
+
+
+def _row(count: int, ours: float, peer: float, ratio: float) -> list[str]:
+    of_pairs = ratio * (count + 1) / (2 * count)
+    return [f"{count}", f"{ours:.2f}", f"{peer:.2f}", f"{ratio:.2f}", f"{of_pairs:.2f}"]
+
+
+def _table(version: str, run: str, rows: list) -> dict:
     return {
-        "title": f"edit: a source and N edits on ComfyUI {version}, {STEPS} steps, {SIDE} px, {ROUNDS} rounds",
+        "title": f"edit: a source and N edits on ComfyUI {version}, {run}",
         "columns": ["N", "ours (median s)", "N + 1 plain runs (s)", "of N + 1 runs", "of 2 N runs"],
         "rows": rows,
         "goal": "at most 1.10 of N + 1 runs",

@@ -2,7 +2,7 @@
 
 Environment: AAI_RECORDINGS, a folder of ESC-10's recordings with one folder for each class; AAI_POCKET_RUNS, a folder of
 trainings. Asked are those of the third fold, by an encoder that was trained as the pocket's, but on the first two folds
-alone; where that folder has none, it is trained now (half an hour).
+alone; where that folder has none, it is trained now (85 minutes).
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...aai_models.align.cavt_mae import CAVTMAE
 from ...aai_models.align.images import image_input
 from ...aai_models.audio.decode import decode_audio
 from ...aai_models.audio.fbank import encoder_input
@@ -37,7 +36,7 @@ class PocketWitness:
         self.judge.load_state_dict(weights.unpack(load_file(SHIPPED_JUDGE)))
         self.judge.eval().requires_grad_(False)
         parts, _ = weights.load()
-        self.towers = CAVTMAE.from_state_dict(hearing.as_used(parts["cavt"])).eval()
+        self.towers = hearing.PocketCAVTMAE.from_state_dict(hearing.as_used(parts["cavt"])).eval()
 
     @torch.no_grad()
     def hears(self, pictures: Sequence[Image.Image], sounds: list[Path]) -> Tensor:

@@ -48,6 +48,12 @@ class Tally:
 class Chaos:
     tallies: list[Tally] = field(default_factory=list)
 
+    def add(self, tallies: list[Tally]) -> None:
+        """Keep them, and say what they are: a run of an hour that ends early has told what it found."""
+        self.tallies += tallies
+        for tally in tallies:
+            say("chaos: " + ", ".join(f"{name} {value}" for name, value in zip(COLUMNS, tally.row(), strict=True)))
+
     def rows(self) -> list[list[str]]:
         return [tally.row() for tally in self.tallies]
 
@@ -63,11 +69,11 @@ def chaos(host: Host, seconds: float, seed: int = SEED) -> Chaos:
         prepared(workspace)
         write_photos(workspace.input / PHOTOS, jobs.PHOTOS)
         with ForkedHost(host, workspace) as forked:
-            found.tallies += kill_copies(forked, jobs.jobs(PHOTOS), KILLS, seconds * SHARES["copies"], seed)
-        found.tallies.append(kill_servers(host, workspace, seconds * SHARES["servers"], seed))
+            found.add(kill_copies(forked, jobs.jobs(PHOTOS), KILLS, seconds * SHARES["copies"], seed))
+        found.add([kill_servers(host, workspace, seconds * SHARES["servers"], seed)])
         with start(host, workspace) as server:
             at = Served(server, workspace, Client(server.url))
-            found.tallies += cancels(at, CANCELS, seconds * SHARES["cancels"], seed)
+            found.add(cancels(at, CANCELS, seconds * SHARES["cancels"], seed))
     return found
 
 
@@ -154,7 +160,7 @@ def kill_servers(host: Host, workspace: Workspace, seconds: float, seed: int = S
         path.unlink()
     while time.monotonic() < ends or not tally.tried:
         with start(host, workspace) as server:
-            at = Served(server, workspace, None, Client(server.url))
+            at = Served(server, workspace, Client(server.url))
             bits = at.latent()
             first = first or bits
             if bits != first:

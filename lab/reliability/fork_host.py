@@ -57,6 +57,17 @@ def _plain(data):
     return json.loads(json.dumps(data, default=str))
 
 
+def renew_pool() -> None:
+    """Have torch make the thread pool of this copy now.
+
+    A copy's pool has lost its threads, so torch makes another at the next use. Two threads that come first together, as
+    those that read pictures do, race there: one finds none, "Invalid thread pool!".
+    """
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def serve(server, executor) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what nodes print must not come between the answers
@@ -66,6 +77,7 @@ def serve(server, executor) -> None:
         if pid == 0:
             code = 1
             try:
+                renew_pool()
                 with open(job["result"], "w", encoding="utf-8") as file:
                     json.dump(run(server, executor, job["graph"]), file)
                 code = 0

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...aai_models import errors
 from ...devtools.hosts import ROOT, Host
 from ...devtools.report import DevError, say
 from ...devtools.server import DIES_WITH_PARENT
@@ -160,6 +161,7 @@ def _tried(at: Served, graph: dict) -> tuple[str, str]:
         return "refused", ""
     kind = run.error.get("exception_type", "")
     of_ours = run.error.get("node_type", "").startswith("AAI_")
-    if (kind.endswith("Error") and ".aai_models." in kind) or not of_ours:
+    # Our errors are named without a module, so that what a person reads begins with the name.
+    if hasattr(errors, kind) or not of_ours:
         return ("refused", "") if run.message else ("fault", f"{kind} without a word")
     return "fault", f"{kind}: {run.message[:200]}\n{''.join(run.error.get('traceback', [])[-3:])}"

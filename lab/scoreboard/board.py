@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ...aai_models.align.cavt_mae import CAVTMAE
 from ...aai_models.draw import contact_sheet
 from ...pocket.models import hearing, weights
 from ...pocket.world.names import COLOURS, PLACES, STYLES, THINGS
@@ -46,7 +45,7 @@ def examine(
     parts, about = weights.load()
     artist = Artist(parts, about)
     other = load_judge(runs, 1) if second else None
-    towers = CAVTMAE.from_state_dict(hearing.as_used(parts["cavt"]))
+    towers = hearing.PocketCAVTMAE.from_state_dict(hearing.as_used(parts["cavt"]))
     return kind(artist, towers, artist.bridge(), load_judge(runs), other, repeats, recordings, runs)
 
 

@@ -23,10 +23,10 @@ from ...aai_models.audio.neutral import neutral_sounds
 from ...aai_models.audio.resample import resample
 from ...pocket.world.names import SYNONYMS, UNNAMED
 from ...pocket.world.sounds import RATE
-from ..training.sounds import CLASSES, real_clips
+from ..training.sounds import CLASSES
 from .exam import FIRST_SOUND, SEEDS
 from .figures import Row, percent, share
-from .rows import CHANCE, equal, few, said_of
+from .rows import CHANCE, equal, few, heard_recordings, said_of
 from .words import Hosted
 
 FOREIGN_WIDTH = 512
@@ -150,10 +150,8 @@ def _recordings(exam: Hosted) -> list[Row]:
     name = "real recordings: ESC-10's fold 3, labels"
     if exam.recordings is None:
         return [Row(f"{name} (not measured: needs AAI_RECORDINGS)", float("nan"), (float("nan"),) * 2, 0, "0.60")]
-    fbank, classes, _ = real_clips(exam.recordings, (3,), frames=1024)
+    features, classes = heard_recordings(exam)
     things = [CLASSES[i] for i in classes.tolist()]
-    with torch.no_grad():
-        features = torch.cat([exam.ear_of_two_folds.encode_audio(part) for part in fbank.float().split(16)])
     slots, heard = made(exam, AudioFeature(features, "an ear of two folds", aligned_with=CLIP_L), "labels")
     clips, everything = [*range(len(things))] * SEEDS, things * SEEDS
     drawn, verdict = exam.judged([ASKED] * len(everything), slots.repeat(SEEDS, 1, 1), 16)

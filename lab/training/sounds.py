@@ -18,13 +18,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...aai_models.align.cavt_mae import CAVTMAE
 from ...aai_models.align.losses import info_nce
 from ...aai_models.audio.decode import decode_audio
 from ...aai_models.audio.fbank import encoder_input
+from ...aai_models.audio.windows import cut_windows
 from ...aai_models.errors import TrainingError
 from ...aai_models.files import write_atomically
-from ...pocket.models.hearing import HALF, KERNEL, PERIOD_FRAMES, build, encode_half, encode_period, full_kernel
+from ...pocket.models.hearing import (
+    CONFIG,
+    HALF,
+    KERNEL,
+    MEL_ROWS,
+    PERIOD,
+    PERIOD_FRAMES,
+    PocketCAVTMAE,
+    build,
+    encode_half,
+    encode_period,
+    full_kernel,
+)
 from ...pocket.world.captions import word_of
 from ...pocket.world.names import ESC_10, NAMED, UNNAMED
 from ...pocket.world.scene import draw, random_scene
@@ -32,7 +44,7 @@ from ...pocket.world.sounds import RATE, synthesise
 from .diffusion import NUMBER, Model
 from .pictures import SHAPES
 from .runs import Budget, Machine, Run, Session, finishing_steps
-from .takes import augment, mix
+from .takes import audible_starts, augment, mix, some_patches
 from .words import Words, end_columns, indices
 from .workers import Workers
 
@@ -47,7 +59,7 @@ class SoundConfig:
     """Settings of the run."""
 
     seed: int = 0
-    minutes: float = 32.0  # of one core, as the processor counts them
+    minutes: float = 85.0  # of one core, as the processor counts them
     batch: int = 56  # sounds
     pictures: int = 56  # of the batch's things
     shapes: int = 8  # pictures of random shapes
@@ -55,10 +67,14 @@ class SoundConfig:
     most: int = 400  # drawings of a thing that are kept for the others
     rate: float = 1e-3
     clips: int = 64  # synthetic clips of each thing
-    real: float = 0.25  # share of a batch that is recorded, where recordings are given
+    real: float = 0.5  # share of a batch that is recorded, where recordings are given
     tau: float = 0.05
     mixed: float = 0.15  # share of a batch that holds a second sound
     regression: float = 2.0  # weight of 1 - cosine to the text feature
+    weight_decay: float = 0.1
+    kept: float = (
+        0.6  # share of the patches of each clip and picture that a step takes in (patchout, Koutini et al., 2022)
+    )
     folds: tuple[int, ...] = (1, 2, 3)  # of ESC-10
     bf16: bool = True  # autocast
 
@@ -93,10 +109,13 @@ def synthetic_clips(config: SoundConfig, cache: Path, workers: Workers) -> tuple
     return stored["fbank"], stored["label"]
 
 
-def real_clips(folder: Path, folds: tuple[int, ...], frames: int = 480) -> tuple[Tensor, Tensor, Tensor]:
+def real_clips(
+    folder: Path, folds: tuple[int, ...], frames: int = 480, loudest: float | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """ESC-10's recordings as spectrograms of their first `frames` (N, frames, 128), classes and folds.
 
-    The fold is the first number of a file's name, as ESC-50 publishes them; other folds than those asked for are not opened.
+    `loudest`: only the loudest so many seconds of each, repeated. The fold is the first number of a file's name, as
+    ESC-50 publishes them; other folds than those asked for are not opened.
     """
     found, labels, of_fold = [], [], []
     for path in sorted(folder.rglob("*-*-*")):
@@ -105,11 +124,19 @@ def real_clips(folder: Path, folds: tuple[int, ...], frames: int = 480) -> tuple
         if name is None or not fold.isdigit() or int(fold) not in folds:
             continue
         waveform, rate = decode_audio(path)
+        if loudest:
+            waveform = cut_windows(waveform.mean(0, keepdim=True), rate, round(loudest * rate), "loudest")
         window = encoder_input(waveform[None], rate, short_clip="tile", long_clip="first")[0]
         found.append(window[:frames].half())
         labels.append(CLASSES.index(name))
         of_fold.append(int(fold))
     return torch.stack(found), torch.tensor(labels), torch.tensor(of_fold)
+
+
+def recorded(folder: Path, config: SoundConfig) -> tuple[Tensor, Tensor, list[np.ndarray]]:
+    """The recordings of the run's folds (N, 480, 128), their classes (N,), and where their audible parts begin."""
+    fbank, labels, _ = real_clips(folder, config.folds)
+    return fbank, labels, audible_starts(fbank, PERIOD_FRAMES)
 
 
 @torch.no_grad()
@@ -215,10 +242,12 @@ def train(config: SoundConfig, out: Path, recordings: Path | None = None, machin
     run, machine = Run(out, run_name(config.folds), config), machine or Machine()
     torch.manual_seed(config.seed)
     targets = text_features(_words(out), CLASSES + SHAPES).to(machine.device)
-    real = real_clips(recordings, config.folds) if recordings else None
+    real = recorded(recordings, config) if recordings else None
     model = Hearing().to(machine.device)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=config.rate, weight_decay=0.02, betas=(0.9, 0.99), fused=True)
+    optimiser = torch.optim.AdamW(
+        trained, lr=config.rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+    )
     with Workers(machine.workers) as workers, finishing_steps() as stop:
         sounds, gallery = synthetic_clips(config, out, workers), Gallery(CLASSES + SHAPES, config, workers)
         session, parts = Session(run, model, optimiser, Budget(config.minutes, clock=machine.clock), decay=0.995), {}
@@ -242,9 +271,13 @@ def _step(model: Hearing, lesson: Lesson, targets: Tensor, config: SoundConfig, 
     clips, pictures, heard, seen = (
         x.to(machine.device, non_blocking=True) for x in (lesson.clips, pictures, lesson.heard, lesson.seen)
     )
+
+    def kept(batch: Tensor, patches: int) -> Tensor:
+        return some_patches(len(batch), patches, config.kept, lesson.rng).to(machine.device)
+
     with machine.autocast(config.bf16):
-        a = encode_period(model.towers, augment(clips, lesson.rng))
-        v = encode_half(model.towers, as_input(pictures), model.kernel)
+        a = encode_period(model.towers, augment(clips, lesson.rng), kept(clips, MEL_ROWS * PERIOD))
+        v = encode_half(model.towers, as_input(pictures), model.kernel, kept(pictures, CONFIG.image_tokens))
     loss, parts = _loss(a, v, heard, seen, targets, config)
     optimiser.zero_grad()
     loss.backward()
@@ -253,12 +286,12 @@ def _step(model: Hearing, lesson: Lesson, targets: Tensor, config: SoundConfig, 
     return parts
 
 
-def trained_ear(config: SoundConfig, out: Path, recordings: Path | None = None) -> CAVTMAE:
+def trained_ear(config: SoundConfig, out: Path, recordings: Path | None = None) -> PocketCAVTMAE:
     """The ear of a run in `out`; trained now where there is none."""
     path = out / run_name(config.folds) / "weights.pt"
     if not path.is_file():
         train(config, out, recordings)
-    return CAVTMAE.from_state_dict(torch.load(path, weights_only=True))
+    return PocketCAVTMAE.from_state_dict(torch.load(path, weights_only=True))
 
 
 def _words(out: Path) -> Words:
@@ -278,7 +311,7 @@ def _clips(fbank: Tensor, labels: Tensor, real, config: SoundConfig, rng) -> tup
     clips, classes = fbank[chosen].float(), labels[chosen]
     if count:
         chosen = torch.from_numpy(rng.integers(len(real[0]), size=count))
-        starts = rng.integers(0, real[0].shape[1] - PERIOD_FRAMES + 1, size=count)
+        starts = [rng.choice(real[2][i]) for i in chosen.tolist()]
         cut = [real[0][i, s : s + PERIOD_FRAMES].float() for i, s in zip(chosen.tolist(), starts, strict=True)]
         clips, classes = torch.cat([clips, torch.stack(cut)]), torch.cat([classes, real[1][chosen]])
     order = torch.from_numpy(rng.permutation(len(clips)))

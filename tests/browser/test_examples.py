@@ -12,6 +12,8 @@ from aai_pack.devtools import editor_copy, shipped_pictures, workflows
 from aai_pack.tests.shortened import SHORT, shortened
 
 BEFORE = Path(__file__).parent / "before"  # workflows as they were saved with version 0.1.0, and what they queued
+PLAYER = "audioUI"  # a widget that older front ends queue as a value, of ComfyUI's own loader of sounds as well
+OFFLINE = "Error fetching file size"  # older front ends ask at once how large the models are that a workflow names
 # Which wires, and points of wires, run under which nodes: [wire, node], looked for in steps of 18 pixels.
 HIDDEN = """() => {
     const context = document.createElement("canvas").getContext("2d"), box = new Float32Array(4), found = [];
@@ -55,10 +57,12 @@ def without_an_error(editor, request):
     a workflow names, and those of `names_missing_files` are not there."""
     editor.errors.clear()
     yield
-    missing = ("/view?", "/aai/outline?") if "names_missing_files" in request.fixturenames else ()
-    if missing:
+    expected = [OFFLINE]
+    if "names_missing_files" in request.fixturenames:
+        expected += ["/view?", "/aai/outline?"]
+        editor.clear()
         editor.page.wait_for_timeout(1500)  # its last questions for them are not the next test's
-    assert not [error for error in editor.errors if not any(route in error for route in missing)]
+    assert not [error for error in editor.errors if not any(part in error for part in expected)]
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def differences(prompt: dict, expected: dict, object_info: dict) -> list[str]:
         groups = object_info[kind]["input"]
         declared = {**groups.get("required", {}), **groups.get("optional", {})}
         values, wanted = prompt[key]["inputs"], expected[key]["inputs"]
-        for name in values.keys() | wanted.keys():
+        for name in (values.keys() | wanted.keys()) - {PLAYER}:
             value, want = values.get(name), wanted[name] if name in wanted else editor_copy.default_of(declared[name])
             if value != want or isinstance(value, bool) != isinstance(want, bool):
                 found.append(f"{kind} {key}: {name} is {value!r}, not {want!r}")
@@ -113,6 +117,7 @@ def test_a_copy_with_real_models_opens(editor, object_info, name):
     check(editor, workflows.load_editor(f"{workflows.REAL}/{name}"), workflows.load_real(name), object_info)
 
 
+@pytest.mark.usefixtures("default_editor")  # whose sizes of nodes and ways of wires the files have
 @pytest.mark.parametrize("editor", ["classic"], indirect=True)
 @pytest.mark.parametrize("name", workflows.names())
 def test_no_wire_is_hidden_and_every_node_keeps_its_size(editor, name):
@@ -126,6 +131,7 @@ def test_no_wire_is_hidden_and_every_node_keeps_its_size(editor, name):
     assert found == {node["id"]: node["size"] for node in open_nodes}
 
 
+@pytest.mark.usefixtures("default_editor")  # whose sizes of nodes and ways of wires the files have
 @pytest.mark.parametrize("editor", ["classic"], indirect=True)
 def test_a_hidden_wire_is_noticed(editor):
     written = workflows.load_editor("06 Word without training")

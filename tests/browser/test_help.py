@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from aai_pack.devtools import help_pages, locales
 
+pytestmark = pytest.mark.usefixtures("default_editor")
+
 NODE = "AAI_LoudnessScale"
 OPEN = """async type => {
     await app.loadGraphData({nodes: [], links: [], last_node_id: 0, last_link_id: 0, version: 0.4}, true, true);

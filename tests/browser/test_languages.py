@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from aai_pack.devtools import locales
 
+pytestmark = pytest.mark.usefixtures("default_editor")
+
 NODE = "AAI_TrainAudioToken"
 TITLES = "() => Object.fromEntries(Object.entries(LiteGraph.registered_node_types).map(([type, kind]) => [type, kind.title]))"
 LABELS = """type => {

@@ -22,6 +22,9 @@ MAKE = """async ({nodes, links}) => {
     for (const [from, output, to, input] of links)
         made[from].connect(output, made[to], made[to].inputs.findIndex(slot => slot.name === input));
     await new Promise(done => setTimeout(done, 300));
+    Object.assign(app.canvas.ds, {scale: 1, offset: [0, 0]}); // older front ends fit the empty workflow into the window
+    app.canvas.setDirty(true, true);
+    await new Promise(done => setTimeout(done, 300));
 }"""
 
 

@@ -28,6 +28,13 @@ def _move_weights() -> None:
     comfy.model_patcher.ModelPatcher.load = load_and_move
 
 
+def _compute_precisely() -> None:
+    """Convolutions of float32 in float32, not in the ten bits of TF32 that a GPU takes by itself: tests compare closely."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def pytest_configure(config):
     if not _runs_tests(config):
         return
@@ -38,6 +45,8 @@ def pytest_configure(config):
     config.aai_weights = in_process.boot(config.aai_process_workspace.root)
     if device.current() == "cpu":
         _move_weights()
+    else:
+        _compute_precisely()
 
 
 def _runs_tests(config) -> bool:
@@ -51,12 +60,12 @@ def pytest_report_header(config):
     return f"ComfyUI computes on {device.current()}, its weights are {config.aai_weights}"
 
 
-def pytest_collection_modifyitems(items):
-    """On a GPU, leave out what is true of a processor alone."""
-    if device.current() == "cpu":
-        return
+def pytest_collection_modifyitems(config, items):
+    """On a GPU, leave out what is true of a processor alone, and where weights are streamed what is true of whole ones."""
+    absent = ["cpu_only"] if device.current() != "cpu" else []
+    absent += ["whole_weights"] if getattr(config, "aai_weights", "") == "dynamic" else []
     for item in items:
-        if marker := item.get_closest_marker("cpu_only"):
+        for marker in filter(None, map(item.get_closest_marker, absent)):
             item.add_marker(pytest.mark.skip(reason=marker.kwargs["reason"]))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import comfy.clip_vision
+import comfy.sample
 import comfy.sd
 import comfy.supported_models
 import torch
-from aai_pack.devtools import in_process
+from aai_pack.devtools import device, in_process
 from aai_pack.devtools.stand_in import WeightMaker, taesd_tensors
 
 CPU = torch.device("cpu")
@@ -75,8 +76,26 @@ def fill(module: torch.nn.Module, seed: int, scale: float = 1.0) -> None:
 def build(family: str = "sd15", weights=torch.float32, compute=None, seed: int = 0, text=torch.float32):
     """(model, clip, vae) of a family, whose weights are inference tensors, as those of loader nodes are.
 
-    `weights` and `compute` are the UNet's types, `text` that of the text encoder's weights.
+    `weights` and `compute` are the UNet's types, `text` that of the text encoder's weights. On a GPU they have drawn a picture,
+    see `sampled`.
     """
+    model, clip, vae = in_process.reloadable(_made, family, weights, compute, seed, text)
+    if device.current() != "cpu":
+        with torch.inference_mode():
+            told, latent = clip.encode_from_tokens_scheduled(clip.tokenize("warm")), torch.zeros(1, 4, 8, 8)
+            comfy.sample.sample(model, latent, 1, 2.0, "euler", "normal", told, told, latent, seed=0, disable_pbar=True)
+    return model, clip, vae
+
+
+def sampled(*values, **settings) -> torch.Tensor:
+    """`comfy.sample.sample` of a model that may just have been loaded; on a GPU a second time, since the first picture
+    after a load differs in its last bits from all others."""
+    if device.current() != "cpu":
+        comfy.sample.sample(*values, **settings)
+    return comfy.sample.sample(*values, **settings)
+
+
+def _made(family: str, weights, compute, seed: int, text, disable_dynamic: bool = False):
     kind, own, head = (FAMILIES | REFUSED)[family]
     with torch.inference_mode(), in_process.whole_weights():
         config = kind({**UNET, **own})
@@ -86,21 +105,16 @@ def build(family: str = "sd15", weights=torch.float32, compute=None, seed: int =
         network = config.get_model({}, "", device="cpu")
         network.diffusion_model.to(weights)
         fill(network.diffusion_model, seed)
-        model = in_process.patcher(network)
+        model = in_process.patcher(network, disable_dynamic=disable_dynamic)
         # The host reads the layer before the last of SD2's and SDXL's text encoders and wants more than two for that.
         layers = {"num_hidden_layers": 2 if family == "sd15" else 3}
         options = {f"{name}_model_config": layers for name in WIDTHS[family]}
-        target = config.clip_target({}) if _takes_argument(config.clip_target) else config.clip_target()
         options["dtype"] = text
-        clip = comfy.sd.CLIP(target, embedding_directory=[], tokenizer_data={}, parameters=0, model_options=options)
+        clip = in_process.text_encoders(config, options, disable_dynamic=disable_dynamic)
         fill(clip.cond_stage_model, seed + 1)
         tensors = {name: tensor.float() for name, tensor in taesd_tensors(WeightMaker(seed)).items()}
         vae = comfy.sd.VAE(sd=tensors)
     return model, clip, vae
-
-
-def _takes_argument(function) -> bool:
-    return function.__code__.co_argcount > 1
 
 
 def pictures(count: int = 3, seed: int = 0) -> list[torch.Tensor]:
@@ -136,7 +150,7 @@ def vision(folder, width: int = 768, seed: int = 0):
     }
     path = folder / "clip_vision.json"
     path.write_text(json.dumps(config))
-    with torch.inference_mode():
+    with torch.inference_mode(), in_process.whole_weights():
         model = comfy.clip_vision.ClipVisionModel(str(path))
         fill(model.model, seed)
     return model

@@ -28,6 +28,7 @@ from aai_pack.nodes.words import AAI_ApplyAdapter, AAI_WordFromSound
 from aai_pack.tests import audiotoken_twin as twin
 from aai_pack.tests import sounds
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.marks import partial_load
 
 pytestmark = pytest.mark.usefixtures("forgetful")
 HERTZ = 16000
@@ -105,6 +106,7 @@ class TestWeights:
         assert rows.dtype == probabilities.dtype == torch.float32
         assert torch.nn.functional.cosine_similarity(rows, expected[0]).min() > 0.99
 
+    @partial_load
     def test_a_partial_load_gives_the_same(self, ear, expected):
         mm.unload_all_models()
         patcher = ear.patcher

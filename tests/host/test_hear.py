@@ -202,7 +202,12 @@ class TestRetrieval:
         client.get("/object_info/AAI_LoadCAVT")
         graph = find(stand_ins)
         graph["12"]["inputs"]["checkpoint"] = "audio_only.pth"
-        assert_readable(client.run(graph), "cannot encode pictures", "both towers")
+        assert_readable(client.run(graph), "cannot encode pictures", "both towers", "or ImageBind")
+        graph["43"] = {"class_type": "LoadImage", "inputs": {"image": stand_ins.references[0]}}
+        graph["40"]["inputs"] |= {"k": 2, "own_pictures": ["43", 0]}
+        assert_readable(client.run(graph), "cannot encode pictures", "`own_pictures` as `k` says: 2")
+        graph["40"]["inputs"] |= {"k": 1}
+        assert client.run(graph).status == "success"
 
     def test_two_encoders_are_not_mixed(self, client, stand_ins, workspace):
         write_cavt(workspace.models / "cavt_mae" / "other.pth", seed=5)

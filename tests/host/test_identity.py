@@ -148,6 +148,9 @@ def test_each_change_of_a_model_is_noticed_and_none_is_seen_twice(models):
     assert len(set(runs.values())) == len(MODELS), "the names of trainings notice as much"
 
 
+@pytest.mark.whole_weights(
+    reason="ComfyUI 0.30.0 writes the noise levels of the sampling before into that which is loaded now"
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_loading_changes_no_name(models, name):
     plain, changed = models[0], MODELS[name](models[0])
@@ -228,7 +231,7 @@ def test_the_names_of_version_0_1_0_stay(models):
         known = hashlib.sha256()
         for name, tensor in patcher.model.state_dict().items():
             flat = tensor.detach().reshape(-1)
-            values = flat[:: max(1, flat.numel() // 64)][:64].float().numpy().tobytes()
+            values = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy().tobytes()
             known.update(name.encode() + f" {tuple(tensor.shape)} {tensor.dtype}".encode() + values)
         for name in sorted(patcher.object_patches):
             known.update(b"[" + repr(name).encode() + b",dtype]")

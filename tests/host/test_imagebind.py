@@ -26,6 +26,7 @@ from aai_pack.nodes.image_embedding import AAI_SoundImageEmbedding
 from aai_pack.nodes.retrieve import AAI_RetrieveImages
 from aai_pack.tests import imagebind_twins, sounds
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.marks import partial_load
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -102,6 +103,7 @@ class TestWeights:
         again = make(*arguments, disable_dynamic=True)
         assert type(again) is comfy.model_patcher.ModelPatcher and again.model is not found.model
 
+    @partial_load
     def test_a_partial_load(self, ear, clips):
         before, patcher = ear.encode(clips, RATE), ear.patcher
         mm.unload_all_models()
@@ -174,6 +176,17 @@ class TestInTheMenu:
         assert listed == ["audio_encoders/imagebind-huge", "audio_encoders/imagebind_huge.pth"]
         ears = [AAI_LoadCAVT.execute(name)[0] for name in listed]
         assert [e.name for e in ears] == ["imagebind-huge", "imagebind_huge.pth"]
+
+    def test_a_training_file_of_a_clap_is_there_and_says_what_to_get(self, monkeypatch, tmp_path):
+        content = {"module.audio_branch.norm.weight": torch.zeros(2), "module.text_branch.norm.weight": torch.zeros(2)}
+        torch.save({"epoch": 15, "state_dict": content}, tmp_path / "630k-audioset-best.pt")
+        torch.save({"weight": torch.zeros(2)}, tmp_path / "of another pack.pt")
+        torch.save({"model": {"encoder.grep_linear.weight": torch.zeros(2)}}, tmp_path / "BEATs of AudioToken.pt")
+        monkeypatch.setattr(folders, "_encoder_folders", lambda: [tmp_path])
+        monkeypatch.setitem(folders.folder_paths.folder_names_and_paths, folders.CAVT_FOLDER, ([], set()))
+        (name,) = (name for name in folders.encoder_names() if name.startswith("audio_encoders/"))
+        with pytest.raises(CheckpointError, match="laion/clap-htsat-unfused is the same model"):
+            AAI_LoadCAVT.execute(name)
 
 
 class TestSoundAsImageEmbedding:

@@ -12,6 +12,7 @@ from aai_pack.aai_models.align.aligned_text import HasAlignedText
 from aai_pack.aai_models.align.imagebind_text import text_scale
 from aai_pack.aai_models.align.texts import class_texts
 from aai_pack.aai_models.errors import CheckpointError, TokenError
+from aai_pack.devtools import device
 from aai_pack.nodes.host.base import folders
 from aai_pack.nodes.host.hear import encoders
 from aai_pack.nodes.words import AAI_WordFromSound
@@ -59,8 +60,9 @@ class TestTexts:
         assert found.shape == (3, 128) and texts.dim == 128 and texts.prompt == "photo"
         assert texts.scale == pytest.approx(50, rel=1e-5) == text_scale(file)
         ids = [[49406, *texts._ids(word), 49407] for word in WORDS]
+        near = 1e-5 if device.current() == "cpu" else 2e-3  # a GPU's host reads texts in half precision
         assert torch.allclose(
-            found, imagebind_twins.original_texts(torch.load(file, weights_only=True), ids), atol=1e-5
+            found, imagebind_twins.original_texts(torch.load(file, weights_only=True), ids), atol=near
         )
         assert torch.allclose(texts.encode(WORDS[:1]), found[:1], atol=1e-6), "the batch changes nothing"
         assert reader.aligned_text(object()) is texts and len(texts.digest) == 16
@@ -114,7 +116,9 @@ class TestTexts:
             assert {key: rows.shape[-1] for key, rows in token.vectors.items()} == width
             assert said.startswith("Heard: rain ") and "imagebind_huge.pth's own texts" in said
         assert "SD2's texts" in make_word(micro.build("sd2")[1], hear(ear, clips[:1]))[1]
-        with pytest.raises(TokenError, match=r"imagebind_huge\.pth knows no words for.*Find Pictures for Sound"):
+        with pytest.raises(
+            TokenError, match=r"knows no words for.*imagebind_huge\.pth with its text .*SD2\.x.*Find Pictures for Sound"
+        ):
             make_word(micro.build("sd15")[1], hear(ear, clips[:1]))
 
     def test_words_over_the_ridge(self, reader, clips, own_caches):

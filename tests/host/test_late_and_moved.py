@@ -6,6 +6,7 @@ The other tests of this folder run with moved weights (see conftest.py); here is
 from __future__ import annotations
 
 import importlib.util
+import inspect
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -18,6 +19,7 @@ from aai_pack.aai_models.adapt.config import AdaptConfig
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
 from aai_pack.aai_models.errors import CheckpointError, PocketError, TrainingError
 from aai_pack.aai_models.shapes import shapes_of
+from aai_pack.devtools import device
 from aai_pack.nodes.host.adapt import training
 from aai_pack.nodes.host.adapt.autograd import frozen_aliases, gradients
 from aai_pack.nodes.host.base.prompt_words import encode
@@ -27,6 +29,7 @@ from aai_pack.nodes.host.pocket import models as pocket_models
 from aai_pack.pocket.models import weights
 from aai_pack.tests import audiotoken_twin
 from aai_pack.tests.host import micro
+from aai_pack.tests.host.marks import equal_trainings
 from aai_pack.tests.host.test_training import state_of
 from safetensors.torch import load_file, save_file
 
@@ -72,7 +75,7 @@ def draw(model, clip, conditioning=None):
         latent = torch.zeros(1, 4, 16, 16)
         noise = comfy.sample.prepare_noise(latent, 3)
         empty = encode(clip, "", {})
-        return comfy.sample.sample(model, noise, 3, 4.0, "euler", "normal", positive, empty, latent, seed=3)
+        return micro.sampled(model, noise, 3, 4.0, "euler", "normal", positive, empty, latent, seed=3)
 
 
 @pytest.fixture
@@ -130,6 +133,7 @@ class TestLate:
         with torch.inference_mode(), pytest.raises(PocketError, match=r"UNet.*out\.2\.bias"):
             pocket_models.build_pocket(parts, about)
 
+    @equal_trainings
     def test_a_word_is_trained(self, late, ordinary):
         losses = []
         for models in (ordinary, load_pocket()):
@@ -152,7 +156,8 @@ class TestLate:
             merged = found.model.clone()
             merged.add_patches(ordinary.model.get_key_patches("diffusion_model."), 0.5, 0.5)
             # Half of each of two equal models is the same model, but for rounding.
-            assert torch.allclose(draw(merged, found.clip), draw(*ordinary[:2]), atol=1e-3)
+            same, rounded = draw(*ordinary[:2]), draw(merged, found.clip)
+            assert (rounded - same).norm() < (1e-5 if device.current() == "cpu" else 2e-2) * same.norm()
             path = tmp_path / "saved.safetensors"
             comfy.sd.save_checkpoint(str(path), found.model, found.clip, found.vae)
         saved, expected = comfy.utils.load_torch_file(str(path)), ordinary.model.model.diffusion_model.state_dict()
@@ -173,6 +178,8 @@ class TestLate:
             **{"checkpoint_depth": 1, "offloading": False, "existing_lora": "[None]", "bucket_mode": False},
             "bypass_mode": False,
         }
+        if "quantized_backward" not in inspect.signature(TrainLoraNode.execute).parameters:
+            pytest.skip("the training of older hosts takes no weights that were made late, see docs/reliability.md")
         lists = {name: [value] for name, value in values.items()}
         with torch.inference_mode():
             done = TrainLoraNode.execute(**lists)
@@ -224,6 +231,7 @@ class TestStreamed:
         clip.patcher = streamed[1]
         return (streamed[0], clip, vae), asked
 
+    @equal_trainings
     def test_a_word_is_trained_on_plain_copies(self):
         models, asked = self.streamed()
         before = state_of((models[0], models[1], models[2]))

@@ -40,10 +40,10 @@ def like_ipadapter_plus(model):
             return out
         rows = q.shape[0] // len(extra["cond_or_uncond"])
         image = attention.optimized_attention(
-            q, keys.expand(q.shape[0], -1, -1), values.expand(q.shape[0], -1, -1), extra["n_heads"]
+            q, *(x.to(q).expand(q.shape[0], -1, -1) for x in (keys, values)), extra["n_heads"]
         )
         shares = torch.tensor([0.0 if which else 0.4 for which in extra["cond_or_uncond"] for _ in range(rows)])
-        return out + shares[:, None, None] * image
+        return out + shares.to(out)[:, None, None] * image
 
     clone = model.clone()
     for place in (("middle", 0), ("output", 0), ("output", 1), ("input", 2)):
@@ -60,7 +60,7 @@ def like_nag_of_kjnodes(model):
         q, k, v = layer.to_q(x), layer.to_k(context), layer.to_v(context if value is None else value)
         near = attention.optimized_attention(q, k, v, layer.heads)
         far = attention.optimized_attention(
-            q, keys.expand(q.shape[0], -1, -1), values.expand(q.shape[0], -1, -1), layer.heads
+            q, *(x.to(q).expand(q.shape[0], -1, -1) for x in (keys, values)), layer.heads
         )
         led = near + 0.3 * (near - far)
         norm, most = led.norm(dim=-1, keepdim=True), near.norm(dim=-1, keepdim=True)

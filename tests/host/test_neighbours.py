@@ -9,6 +9,7 @@ import comfy.controlnet
 import comfy.gligen
 import comfy.hooks
 import comfy.ldm.modules.attention
+import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.ops
 import comfy.samplers
@@ -22,6 +23,7 @@ import comfy_extras.nodes_sag as sag
 import comfy_extras.nodes_tomesd as tomesd
 import pytest
 import torch
+from aai_pack.devtools import in_process
 from aai_pack.nodes.host.inject import edits, prompt_to_prompt
 from aai_pack.nodes.host.inject.latents import branch_latent
 from aai_pack.tests.host import micro
@@ -81,12 +83,17 @@ def controlled(conditioning: list) -> list:
     """As Apply ControlNet does, with a small ControlNet of random weights."""
     settings = {"image_size": 32, "in_channels": 4, "model_channels": 32, "hint_channels": 3, "num_res_blocks": [1, 1]}
     settings |= {"channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_middle": 1, "num_heads": 8}
-    network = comfy.cldm.cldm.ControlNet(
-        **settings, use_spatial_transformer=True, context_dim=768, dtype=torch.float32, operations=comfy.ops.manual_cast
-    )
+    with in_process.whole_weights():
+        network = comfy.cldm.cldm.ControlNet(
+            **settings,
+            use_spatial_transformer=True,
+            context_dim=768,
+            dtype=torch.float32,
+            operations=comfy.ops.manual_cast,
+        )
     micro.fill(network, 7)
     generator = torch.Generator().manual_seed(8)
-    control = comfy.controlnet.ControlNet(network, load_device=micro.CPU)
+    control = comfy.controlnet.ControlNet(network, load_device=mm.get_torch_device())
     control.set_cond_hint(torch.rand(1, 3, 64, 96, generator=generator), 0.5, (0.0, 0.6))
     return [[cond, {**extra, "control": control, "control_apply_to_uncond": True}] for cond, extra in conditioning]
 
@@ -95,13 +102,14 @@ def boxed(conditioning: list) -> list:
     """As GLIGEN Textbox Apply does, with small modules of random weights."""
     generator = torch.Generator().manual_seed(9)
     widths = (32, 64, 64, 64, 64, 32, 32)  # of the model's transformers in the order of their numbers
-    modules = [comfy.gligen.GatedSelfAttentionDense(width, 768, 8, width // 8) for width in widths]
-    network = comfy.gligen.Gligen(modules, comfy.gligen.PositionNet(768, 768), 768)
+    with in_process.whole_weights():
+        modules = [comfy.gligen.GatedSelfAttentionDense(width, 768, 8, width // 8) for width in widths]
+        network = comfy.gligen.Gligen(modules, comfy.gligen.PositionNet(768, 768), 768)
     micro.fill(network, 10)
     for module in modules:
         module.alpha_attn.data.fill_(0.5)
         module.alpha_dense.data.fill_(0.5)
-    patcher = comfy.model_patcher.ModelPatcher(network, micro.CPU, micro.CPU)
+    patcher = comfy.model_patcher.ModelPatcher(network, mm.get_torch_device(), micro.CPU)
     box = (torch.randn(1, 768, generator=generator), 4, 4, 2, 2)
     return [[cond, {**extra, "gligen": ("position", patcher, [box])}] for cond, extra in conditioning]
 
@@ -160,7 +168,7 @@ def like_ipadapter(model):
 
     def attend(q, k, v, extra):
         own = comfy.ldm.modules.attention.optimized_attention(q, k, v, heads=extra["n_heads"])
-        image = [x.expand(q.shape[0], -1, -1) for x in (keys, values)]
+        image = [x.to(q).expand(q.shape[0], -1, -1) for x in (keys, values)]
         return own + 0.5 * comfy.ldm.modules.attention.optimized_attention(q, *image, heads=extra["n_heads"])
 
     clone = model.clone()

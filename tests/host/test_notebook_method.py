@@ -54,8 +54,8 @@ class Notebook:
         return replace
 
     def edit_cross(self, source, target, extra):
-        mapped = self.matrix.ne(0).any(dim=0)
-        edited = torch.where(mapped, source @ self.matrix.to(source), target) * self.equalizer
+        matrix = self.matrix.to(source)
+        edited = torch.where(matrix.ne(0).any(dim=0), source @ matrix, target) * self.equalizer.to(source)
         alpha = torch.tensor([self.open(float(end), extra) for end in self.cross]).to(source)
         return edited * alpha + target * (1 - alpha)
 

@@ -74,6 +74,7 @@ def test_the_banks_bytes_are_known_before_they_are_kept(models, monkeypatch, lat
     assert [storage_bytes(call) for _, call in noted] == [expected for expected, _ in noted], "no view of a whole batch"
 
 
+@pytest.mark.cpu_only(reason="a GPU has a place between its own memory and computing again")
 def test_what_does_not_fit_is_computed_again(precise, monkeypatch):
     everything = {"cross_end": 1.0, "self_end": 1.0}
     source, stored = edit(precise, SOURCE, [TARGET], **everything)

@@ -18,6 +18,7 @@ import pytest
 import torch
 from aai_pack.aai_models.align.cavt_mae import CAVTMAE, CAVTMAEConfig
 from aai_pack.aai_models.errors import EditError
+from aai_pack.devtools import in_process
 from aai_pack.nodes.host.hear import encoders
 from aai_pack.nodes.host.inject import batch_words, sound_files
 from aai_pack.nodes.host.inject import stylize as batches
@@ -221,7 +222,8 @@ def test_a_disk_that_fails_in_the_middle(models, photos, monkeypatch):
 def encoder():
     torch.manual_seed(0)
     config = CAVTMAEConfig(dim=768, depth=1, mlp_dim=32, image_tokens=0)
-    model = CAVTMAE(config, operations=comfy.ops.manual_cast).eval()
+    with in_process.whole_weights():
+        model = CAVTMAE(config, operations=comfy.ops.manual_cast).eval()
     for parameter in model.parameters():  # the host's layers come with whatever lies in memory
         torch.nn.init.normal_(parameter, std=0.1)
     hosted = encoders.HostedCAVT(model, "small", "small")

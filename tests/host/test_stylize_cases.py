@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from aai_pack.aai_models.errors import EditError
+from aai_pack.devtools import device
 from aai_pack.nodes.batch import AAI_BatchStylize
 from aai_pack.nodes.host.adapt import bridge, embeddings
 from aai_pack.nodes.host.inject import batch_words, sound_files
@@ -45,6 +46,14 @@ def contents(output: str) -> dict[str, bytes]:
 
 def pixels(output: str) -> list[bytes]:
     return [np.asarray(Image.open(path).convert("RGB")).tobytes() for path in sorted(results(output).glob("*.png"))]
+
+
+def alike(one: list[bytes], other: list[bytes]) -> bool:
+    """Equal; on a GPU but for the last bits, which differ in the first picture after a change of the model."""
+    if device.current() == "cpu" or len(one) != len(other):
+        return one == other
+    pairs = zip(*([np.frombuffer(x, np.uint8).astype(int) for x in side] for side in (one, other)), strict=True)
+    return all(a.shape == b.shape and abs(a - b).max() <= 3 for a, b in pairs)
 
 
 @functools.cache
@@ -93,7 +102,7 @@ def test_every_change_makes_the_picture_anew_and_no_change_none(models, tmp_path
         run(changed, tmp_path, "stale", **settings)
         fresh = f"fresh-{name.replace(' ', '-')}"
         run(changed, tmp_path, fresh, **settings)
-        assert pixels("stale") == pixels(fresh), name
+        assert alike(pixels("stale"), pixels(fresh)), name
         before = made("stale")
         assert "1 finished, 0 to do" in run(change(models)[0], tmp_path, "stale", **settings).report, name
         assert made("stale") == before, name

@@ -46,7 +46,7 @@ def state_of(models):
     """Content, flag and identity of every base weight. Whether it is an inference tensor is changed by the host's own moves."""
     with torch.inference_mode():
         return [
-            (name, hashlib.sha256(t.float().numpy().tobytes()).hexdigest(), t.requires_grad, id(t))
+            (name, hashlib.sha256(t.float().cpu().numpy().tobytes()).hexdigest(), t.requires_grad, id(t))
             for name, t in tensors_of(models)
         ]
 

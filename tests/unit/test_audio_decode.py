@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 from aai_pack.aai_models.audio import placed
-from aai_pack.aai_models.audio.decode import decode_audio, probe
+from aai_pack.aai_models.audio.decode import decode_audio, open_media, probe
 from aai_pack.aai_models.audio.errors import AudioError
 from aai_pack.aai_models.audio.loudness import integrated
 from aai_pack.aai_models.audio.resample import resample
@@ -287,3 +289,18 @@ def test_a_name_that_is_not_utf8(tmp_path):
         assert decode_audio(path)[0].shape == (1, 100)
     except AudioError as error:
         assert "cannot be read" in str(error)
+
+
+@pytest.mark.parametrize(("version", "arguments"), [("18.1.0", {"metadata_errors": "replace"}), ("19.0.2", {})])
+def test_tags_of_another_encoding(tmp_path, monkeypatch, version, arguments):
+    """Old versions of PyAV must be told to read them, new ones refuse to be told."""
+    path, given = tmp_path / "cafe.wav", []
+    sounds.write_encoded(path, sounds.noise(1, 800), 8000, "wav")
+    chunks = path.read_bytes()[8:] + b"LIST" + struct.pack("<I", 16) + b"INFOINAM" + struct.pack("<I", 4) + b"caf\xe9"
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
+    assert decode_audio(path)[0].shape == (1, 800), "by the version that is here"
+
+    monkeypatch.setattr(av, "__version__", version)
+    monkeypatch.setattr(av, "open", lambda _, **kwargs: given.append(kwargs))
+    open_media(str(path))
+    assert given == [arguments]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -76,7 +77,7 @@ def imported_modules(path: Path) -> tuple[set[str], set[str]]:
 # In a host's process, or started by a benchmark as one.
 INSIDE_A_HOST = (
     "devtools/in_process.py",
-    *("lab/bench/adapt_child.py", "lab/bench/adapt_models.py"),
+    *("lab/bench/adapt_child.py", "lab/bench/adapt_models.py", "lab/bench/edit_child.py"),
     "lab/reliability/fork_host.py",
     *("lab/scoreboard/inside.py", "lab/scoreboard/speed.py", "lab/scoreboard/studio.py"),
 )
@@ -175,3 +176,23 @@ def test_types():
         text = path.read_text(encoding="utf-8")
         names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
         assert not names & {"Any", "cast"} and "type: ignore" not in text and "ty: ignore" not in text, path
+
+
+CALLS = (
+    *("too-many-positional-arguments", "missing-argument", "unknown-argument", "parameter-already-assigned"),
+    "unresolved-reference",
+)
+
+
+def test_every_call_fits_what_it_calls(tmp_path):
+    """Also in code that no test runs, such as the long ones of `lab/`. Only as `aai_pack` do the imports lead anywhere."""
+    copy = tmp_path / "aai_pack"
+    for room in ("aai_models", "devtools", "lab", "nodes", "pocket", "tests"):
+        for path in (ROOT / room).rglob("*.py"):
+            (copy / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy / path.relative_to(ROOT))
+    command = [sys.executable, "-m", "ty", "check", "--project", str(tmp_path), "--python", sys.executable]
+    places = [argument for path in (Path.cwd(), copy) for argument in ("--extra-search-path", str(path))]
+    rules = ["--ignore", "all", *(argument for rule in CALLS for argument in ("--error", rule))]
+    done = subprocess.run([*command, *places, *rules, "--output-format", "concise"], capture_output=True, text=True)
+    assert done.returncode == 0 and "All checks passed" in done.stdout, done.stdout + done.stderr

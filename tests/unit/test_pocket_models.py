@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from aai_pack.aai_models.align.cavt_mae import CAVTMAE
+from aai_pack.aai_models.audio.fbank import encoder_input
 from aai_pack.aai_models.errors import PocketError
-from aai_pack.lab.training import diffusion, export
+from aai_pack.lab.training import diffusion, export, takes
 from aai_pack.lab.training import sounds as sound_training
 from aai_pack.lab.training.autoencoder import AutoencoderConfig
 from aai_pack.lab.training.autoencoder import train as train_autoencoder
@@ -16,6 +18,8 @@ from aai_pack.lab.training.sounds import SoundConfig
 from aai_pack.lab.training.words import TOKENS, Words, end_columns, indices
 from aai_pack.pocket.models import hearing, text, vocabulary, weights
 from aai_pack.pocket.models.unet import UNet
+from aai_pack.pocket.world.names import NAMED
+from aai_pack.pocket.world.sounds import RATE, synthesise
 
 
 def shaken(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -71,6 +75,41 @@ def test_a_repeated_clip_is_heard_as_one_clip():
     whole_clip = period.repeat(1, 4, 1)
     model.pos_embed_a.data.copy_(hearing.build().pos_embed_a)
     assert torch.allclose(hearing.encode_period(model, period), model.encode_audio(whole_clip), atol=1e-5)
+    everything = torch.arange(32).expand(2, -1)
+    assert torch.equal(hearing.encode_period(model, period, everything), hearing.encode_period(model, period))
+    with pytest.raises(ValueError, match="encode_audio takes"):
+        model.encode_audio(period)
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.1])
+@pytest.mark.parametrize("filling", ["recorded silence", "silence", "pad_reference"])
+@torch.no_grad()
+def test_what_follows_a_sound_does_not_drown_it(filling, gain):
+    model = hearing.PocketCAVTMAE.from_state_dict(hearing.as_used(weights.load()[0]["cavt"]))
+    clips = [gain * torch.from_numpy(synthesise(thing, 0.7, 1))[None, None] for thing in NAMED]
+    followed, policy = clips, filling
+    if filling == "recorded silence":
+        followed, policy = [torch.nn.functional.pad(clip, (0, 3 * clip.shape[-1])) for clip in clips], "tile"
+    alone = torch.cat([encoder_input(clip, RATE, short_clip="tile") for clip in clips])
+    followed = torch.cat([encoder_input(clip, RATE, short_clip=policy) for clip in followed])
+
+    def likeness(heard):
+        return torch.nn.functional.cosine_similarity(model.encode_audio(alone), heard)
+
+    together, in_one_piece = model.pool_audio(followed), CAVTMAE.pool_audio(model, followed)
+    assert likeness(together).min() > 0.8 and likeness(together).mean() > 0.92
+    assert likeness(in_one_piece).mean() < likeness(together).mean() - 0.05
+    assert torch.allclose(together, torch.cat([model.pool_audio(x[None]) for x in followed]), atol=1e-4)
+
+
+@torch.no_grad()
+def test_silence_and_padding_alone_are_heard_as_something_finite():
+    model = hearing.PocketCAVTMAE.from_state_dict(hearing.as_used(weights.load()[0]["cavt"]))
+    assert (
+        model.encode_audio(torch.stack([torch.full((1024, 128), value) for value in (-2.42, 1.1329, 0.0)]))
+        .isfinite()
+        .all()
+    )
 
 
 @torch.no_grad()
@@ -204,6 +243,21 @@ def test_sounds_that_are_mixed_belong_to_both_words_in_any_order():
     exact = torch.nn.functional.normalize(targets[heard].sum(1), dim=-1)
     parts = sound_training._loss(exact, exact, heard, heard, targets, config)[1]
     assert parts["sound_text_right"] == 1 and abs(parts["sound_text_distance"]) < 1e-6
+
+
+def test_a_part_of_a_recording_is_one_that_can_be_heard():
+    quiet = torch.full((2, 480, 128), -1.0)
+    quiet[0, 300:310] = 1.0  # one bark
+    barks, noise = takes.audible_starts(quiet, 256)
+    assert barks.min() + 256 > 300 and barks.max() == 480 - 256, "some of the bark is in every part"
+    assert len(noise) == 480 - 256 + 1, "of a steady sound any part does"
+
+
+def test_a_step_takes_in_some_patches_of_each_clip():
+    chosen = takes.some_patches(200, 32, 0.6, np.random.default_rng(0))
+    assert chosen.shape == (200, 19) and all(len(set(row)) == 19 for row in chosen.tolist())
+    often = torch.bincount(chosen.flatten(), minlength=32) / 200
+    assert (often - 19 / 32).abs().max() < 0.15, "any patch as likely as another"
 
 
 def test_pictures_are_painted_from_captions(tmp_path):

@@ -1,6 +1,6 @@
 // Inputs of which there may be several appear one after the other: a free one waits behind the last that is connected.
 // Names, prompts and saved workflows stay as they are without this script.
-import { app, fit } from "./shared.js";
+import { app, fit, isWired, slotOf } from "./shared.js";
 
 const numbered = (name, last) => Array.from({ length: last - 1 }, (_, place) => `${name}_${place + 2}`);
 const SERIES = {
@@ -11,15 +11,17 @@ const SERIES = {
 const hidden = new WeakMap(); // node -> name -> its input, while that is not shown
 const waiting = new Set(); // nodes that are looked at when the editor has done what it is at
 
-const slotOf = (node, name) => node.inputs.findIndex(input => input.name === name);
-
-// Change a node's inputs, and tell the wires of the others where these are now.
+// Change a node's inputs, and tell the wires of the others where these are now. Newer front ends (1.58) know a wire by the
+// number of its input: so they are asked for their wires before, and two wires never have the same number in between.
 function splice(node, at, count, ...inputs) {
+  const links = new Map(node.inputs.map((input, slot) => [input, node.getInputLink(slot)]));
   const gone = node.inputs.splice(at, count, ...inputs);
-  node.inputs.forEach(({ link: id }, slot) => {
-    const link = id == null ? undefined : node.graph?.getLink?.(id) ?? node.graph?.links?.[id];
-    if (link) link.target_slot = slot;
-  });
+  const slots = [...node.inputs.keys()];
+  if (inputs.length > count) slots.reverse();
+  for (const slot of slots) {
+    const link = links.get(node.inputs[slot]);
+    if (link && link.target_slot !== slot) link.target_slot = slot;
+  }
   return gone;
 }
 
@@ -32,8 +34,7 @@ function arrange(node) {
   const names = SERIES[node.comfyClass], kept = hidden.get(node) ?? new Map();
   if (!node.graph || !node.inputs) return;
   hidden.set(node, kept);
-  const connected = name => node.inputs[slotOf(node, name)]?.link != null;
-  const shown = 2 + names.findLastIndex(connected);
+  const shown = 2 + names.findLastIndex(name => isWired(node, name));
   let changed = 0;
   names.forEach((name, place) => {
     const slot = slotOf(node, name);

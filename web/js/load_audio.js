@@ -1,6 +1,6 @@
 // Load Sound: the editor's player and upload button, and below them the waveform with the part that is heard.
 // Without this script the widgets `start` and `duration` do the same.
-import { addElement, api, app, widgetOf } from "./shared.js";
+import { addElement, api, app, isWired, widgetOf } from "./shared.js";
 import { Waveform } from "./waveform.js";
 
 const KIND = "AAI_LoadAudio";
@@ -54,10 +54,9 @@ function addWaveform(node) {
     files: FILES,
   });
   const widget = addElement(node, "aai_waveform", waveform.element, waveform.height);
-  const isWired = name => node.inputs?.some(slot => slot.name === name && slot.link != null);
   const look = setInterval(() => {
     const [audio, start, duration, stream] = ["audio", "start", "duration", "stream"].map(name => widgetOf(node, name)?.value);
-    waveform.show({ audio, start, duration, stream: stream ?? 0, fixed: isWired("start") || isWired("duration") });
+    waveform.show({ audio, start, duration, stream: stream ?? 0, fixed: isWired(node, "start") || isWired(node, "duration") });
   }, LOOK);
   const { onRemove } = widget, { onRemoved } = node;
   const end = () => { clearInterval(look); waveform.stop(); };

@@ -1,6 +1,6 @@
 // Typing `<` in Prompt with Sounds, or `embedding:` there, offers what can stand in that place: words of connected sounds and
 // saved words. Arrow keys choose, Enter or Tab writes, Escape closes; whoever goes on typing is not disturbed.
-import { api, app, isOurs, widgetOf } from "./shared.js";
+import { api, app, isOurs, isWired, widgetOf } from "./shared.js";
 
 const KIND = "AAI_AudioTokenConditioning";
 const STARTED = /<[A-Za-z0-9*]{0,2}$|(?:^|\s)embedding:\S*$/; // what stands before the caret
@@ -20,8 +20,7 @@ function nodeOfField(area) {
 
 function words(node) {
   const sockets = ["audio_token", "audio_token_2", "audio_token_3", "audio_token_4"];
-  const isWired = name => node.inputs.some(slot => slot.name === name && slot.link != null);
-  const wired = sockets.flatMap((name, place) => (isWired(name) ? [place ? `<A${place + 1}>` : "<A*>"] : []));
+  const wired = sockets.flatMap((name, place) => (isWired(node, name) ? [place ? `<A${place + 1}>` : "<A*>"] : []));
   return [...(wired.length ? wired : ["<A*>"]), ...saved.map(name => `embedding:${name}`)];
 }
 

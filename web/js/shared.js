@@ -8,6 +8,8 @@ const number = id => (/^\d+$/.test(id) ? Number(id) : id);
 
 export const isOurs = node => Boolean(node?.comfyClass?.startsWith("AAI_"));
 export const widgetOf = (node, name) => node.widgets?.find(widget => widget.name === name);
+export const slotOf = (node, name) => node.inputs?.findIndex(input => input.name === name) ?? -1;
+export const isWired = (node, name) => slotOf(node, name) >= 0 && node.isInputConnected(slotOf(node, name));
 
 // The node that an event of a run means: "12", or "7:12" for node 12 inside the subgraph node 7.
 export function nodeOfRun(id) {

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...audio.decode import decode_audio, probe
+from ...audio.decode import decode_audio, open_media, probe
 from ...audio.errors import AudioError
 from ...errors import CheckpointError
 from ..images import open_picture
@@ -74,7 +74,7 @@ def video_frames(path: Path, start: float, seconds: float, count: int) -> list[I
     import av
 
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_media(str(path)) as container:
             if not container.streams.video:
                 return []
             stream = container.streams.video[0]

@@ -40,8 +40,20 @@ class FrozenModels:
             return
         with torch.inference_mode():
             load_whole([self.diffusion, self.clip.patcher])
+        try:
+            self._prepare_text()
+        except Exception as error:
+            if self.is_thrifty or not is_out_of_memory(error):
+                raise
+            self.is_thrifty = True
+        if not self._is_ready:  # only here has the error let go of what was copied
+            mm.soft_empty_cache()
+            self._prepare_text()
+
+    def _prepare_text(self) -> None:
+        """Ready the layers of the text encoders, which are on their device, for gradients."""
         with contextlib.ExitStack() as stack:
-            # The host computes texts in fp32; what autograd would keep of each use is made once.
+            # The host computes texts in fp32; what autograd would keep of each use is made once (SDXL: 3.3 GB).
             stack.enter_context(frozen_aliases(self.encoder, dtype=None if self.is_thrifty else torch.float32))
             stack.enter_context(out_of_place(self.encoder))
             if self.is_thrifty:

@@ -79,8 +79,8 @@ def _own_labels(sound: AudioFeature) -> tuple[Shares, ...]:
         return sound.labels
     raise TokenError(
         f"{sound.encoder or 'The encoder of this sound'} knows no words for what it hears",
-        "Labels need an encoder with a text side or with labels of its own: CLAP, PE-AV, or one that is aligned with the "
-        "connected CLIP",
+        "Labels need an encoder with a text side or with labels of its own (CLAP, PE-AV, AudioToken, or imagebind_huge.pth "
+        "with its text part), or one that is aligned with the connected CLIP (ImageBind with that of SD2.x)",
         "Use such an encoder, write into `words` what the sound is, or learn a word from pictures: Find Pictures for Sound "
         "and Train Audio Token",
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import folder_paths
 
 from ....aai_models.align.audiotoken.files import audiotoken_folder
+from ....aai_models.align.foreign_files import is_training_file
 from ....aai_models.align.imagebind_files import find_weights
 from ....aai_models.align.library import INDEX_NAME, find_pictures
 from ....aai_models.audio.decode import SUFFIXES
@@ -19,6 +20,7 @@ from . import places, walks
 
 CAVT_FOLDER, ENCODERS_FOLDER = "cavt_mae", "audio_encoders"
 WEIGHTS = (".pth", ".safetensors", ".pt")  # suffixes of files among which ImageBind is looked for
+TRAINING_FILES = (".pth", ".pt")  # and of those that CLAPs were trained with
 # Which the host counts among sounds, though they hold none: notes, and lists of other files.
 NO_SOUND = (".mid", ".midi", ".kar", ".rmi", ".m3u", ".m3u8", ".pls", ".swf")
 HASH_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file the ends, the size and the time tell changes
@@ -41,7 +43,8 @@ def register() -> None:
 
 def encoder_names() -> list[str]:
     """Files of models/cavt_mae, then what models/audio_encoders holds as `audio_encoders/NAME`: folders with a config.json,
-    ImageBind's file, and AudioToken, in a folder of its own or loose."""
+    ImageBind's file, AudioToken, in a folder of its own or loose, and training files of a CLAP, which say what to get in
+    their place."""
     found = [
         f"{ENCODERS_FOLDER}/{path.name}"
         for base in _encoder_folders()
@@ -54,7 +57,9 @@ def encoder_names() -> list[str]:
 def _is_encoder(path: Path) -> bool:
     if path.is_dir():
         return (path / "config.json").is_file() or audiotoken_folder(path) is not None
-    return audiotoken_folder(path) is not None or (path.suffix in WEIGHTS and find_weights(path) is not None)
+    if audiotoken_folder(path) is not None or (path.suffix in WEIGHTS and find_weights(path) is not None):
+        return True
+    return path.suffix in TRAINING_FILES and is_training_file(path)
 
 
 def _encoder_folders() -> list[Path]:

@@ -60,10 +60,10 @@ def guard(node: type) -> type:
         return node
 
     @functools.wraps(execute)
-    def run(cls, **inputs):
-        token = _given.set(tuple(_texts(inputs)))
+    def run(cls, *args, **inputs):  # the host names every input; a script that imports the node need not
+        token = _given.set(tuple(_texts([*args, *inputs.values()])))
         try:
-            output = execute(cls, **inputs)
+            output = execute(cls, *args, **inputs)
             shown = output.ui if isinstance(getattr(output, "ui", None), dict) else {}
             if "text" in shown:
                 output.ui = {**shown, "text": [without_paths(text) for text in shown["text"]]}
@@ -78,8 +78,8 @@ def guard(node: type) -> type:
     return node
 
 
-def _texts(inputs: dict) -> list[str]:
-    lists = [value if isinstance(value, list) else [value] for value in inputs.values()]
+def _texts(inputs: list) -> list[str]:
+    lists = [value if isinstance(value, list) else [value] for value in inputs]
     return [value.strip().strip("\"'") for values in lists for value in values if isinstance(value, str)]
 
 

@@ -85,6 +85,7 @@ def find_for_sound(
     images, names = [image[None] for image in own[:k]], ["your own"] * len(own[:k])
     scores = [1.0] * len(images)
     if len(images) < k:
+        _require_sight(encoder, k)
         place = folders.picture_folder(folder)
         for image, name, score in _retrieve(
             encoder, feature.vectors[0], place, k - len(images), minimum, one_per_source
@@ -101,22 +102,30 @@ def find_for_sound(
     return Found(images, to_image(contact_sheet([to_picture(image[0]) for image in images], names)), scores)
 
 
+def _require_sight(encoder, k: int) -> None:
+    """Raise `LibraryError` for an encoder that cannot encode pictures, where fewer than `k` are connected."""
+    if encoder.has_images:
+        return
+    found = f"The encoder {encoder.name} cannot encode pictures"
+    if isinstance(encoder, HostedImageBind):
+        raise LibraryError(
+            found,
+            "ImageBind's sounds lie in the space of CLIP Vision ViT-H",
+            "Connect Load CLIP Vision with CLIP-ViT-H-14 to `clip_vision`",
+        )
+    raise LibraryError(
+        found,
+        "Finding pictures needs a CAVT-MAE file with both towers, or ImageBind with CLIP Vision ViT-H",
+        "Choose one in Load Audio Encoder (AAI), or connect as many pictures of your own to `own_pictures` as `k` says: "
+        f"{k}",
+    )
+
+
 def _retrieve(
     encoder, feature: Tensor, folder: Path, k: int, minimum: float, one_per_source: bool
 ) -> list[tuple[Tensor, str, float]]:
     """The `k` pictures of a folder nearest to a feature (D,): IMAGE, name, cosine. Encodes what is new in it first; can
     be cancelled. Pictures that went or broke since they were encoded are passed over."""
-    if not encoder.has_images:
-        by_vision = isinstance(encoder, HostedImageBind)
-        raise LibraryError(
-            f"The encoder {encoder.name} cannot encode pictures",
-            "ImageBind's sounds lie in the space of CLIP Vision ViT-H"
-            if by_vision
-            else "Finding pictures needs a CAVT-MAE file with both towers",
-            "Connect Load CLIP Vision with CLIP-ViT-H-14 to `clip_vision`"
-            if by_vision
-            else "Choose one in Load Audio Encoder (AAI), or connect pictures of your own",
-        )
     index = folders.library_index(folder)
     library = Library.open(folder, _picture_hash(encoder), index)
     report = build(library, encoder.encode_image, index, _on_progress(), walk=walks.open_walk(folder))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ....aai_models.align.alignment import CLIP_L
-from ....aai_models.align.cavt_mae import CAVTMAE
 from ....aai_models.align.self_test import self_test
 from ....aai_models.errors import PocketError
 from ....aai_models.shapes import first_difference, shapes_of
@@ -156,7 +155,8 @@ def _vae(tensors: dict[str, Tensor], source: str):
 
 def _encoder(tensors: dict[str, Tensor]) -> HostedCAVT:
     settings = {"operations": comfy.ops.manual_cast, "dtype": torch.float32}
-    model = CAVTMAE.from_state_dict(hearing.as_used(tensors), device=mm.text_encoder_offload_device(), **settings)
+    offload = mm.text_encoder_offload_device()
+    model = hearing.PocketCAVTMAE.from_state_dict(hearing.as_used(tensors), device=offload, **settings)
     hosted = HostedCAVT(model, "pocket", str(weights.PATH), Patcher)
     hosted.aligned_with = CLIP_L  # of the pocket's own CLIP
     self_test(hosted.encode_audio, encode_image=hosted.encode_image if hosted.has_images else None)
