@@ -1,23 +1,33 @@
-"""A training run as a file: written whole or not at all, and only ever continued with the inputs that began it."""
+"""A training run as a file: written whole or not at all, and only ever continued with the inputs that began it.
+
+An encoder rounds otherwise on another device, thread count or version of PyTorch. A run whose sounds differ by no more than
+that is the same run: its file is found, and goes on.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import TrainingError
-from ..files import read_tensors, write_atomically
+from ..files import read_header, read_tensors, write_atomically
 from .config import AdaptConfig
 from .token import AudioToken
 from .trainer import AdapterTrainer
 
 FORMAT = "aai-training-2"
+HEARD = {"sounds", "sizes of sounds", "bridged sounds"}  # inputs that are made of what an encoder heard
+SOUNDS = "sounds"  # the tensor of them, (K, D)
+ALIKE = 1e-4  # of 1 - cosine: bf16 rounds by less, and sounds that a person tells apart differ by a hundred times that
+DAMAGED = (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
 def identity(inputs: dict[str, str]) -> str:
@@ -63,9 +73,23 @@ def save(trainer: AdapterTrainer, inputs: dict[str, str], path: Path, report: di
     )
 
 
-def read(inputs: dict[str, str], path: Path) -> tuple[dict[str, Tensor], dict]:
+def find(inputs: dict[str, str], sounds: Tensor, folder: Path) -> Path | None:
+    """The file of the run with these inputs and sounds (K, D): under its own name, or that of one which differs by rounding."""
+    path = folder / f"{identity(inputs)}.safetensors"
+    if path.is_file():
+        return path
+    for other in sorted(folder.glob("*.safetensors")):
+        with contextlib.suppress(*DAMAGED):
+            before = json.loads(read_header(other)["inputs"])
+            if set(_changed(before, inputs)) <= HEARD and _alike(read_tensors(other, SOUNDS)[1].get(SOUNDS), sounds):
+                return other
+    return None
+
+
+def read(inputs: dict[str, str], path: Path, sounds: Tensor | None = None) -> tuple[dict[str, Tensor], dict]:
     """Tensors and record of a file that `save` wrote, for `AdapterTrainer.restore`.
 
+    `sounds` (K, D): the run's, as unit vectors; without them a rounding counts as another input.
     Raises `TrainingError` for other inputs, with the difference, and for other files.
     """
     try:
@@ -75,9 +99,11 @@ def read(inputs: dict[str, str], path: Path) -> tuple[dict[str, Tensor], dict]:
         before, record = json.loads(header["inputs"]), json.loads(header["record"])
         if not isinstance(before, dict) or not _is_record(record):
             raise ValueError("its record is damaged")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except DAMAGED as error:
         raise _unreadable(path, error) from None
-    _require_same(before, inputs, path.name)
+    changed = _changed(before, inputs)
+    if changed and not (set(changed) <= HEARD and _alike(tensors.get(SOUNDS), sounds)):
+        raise _other_run(before, inputs, changed, path.name)
     return tensors, record
 
 
@@ -104,12 +130,22 @@ def _unreadable(path: Path, error: Exception) -> TrainingError:
     )
 
 
-def _require_same(before: dict[str, str], now: dict[str, str], name: str) -> None:
-    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    if changed:
-        shown = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in changed[:6])
-        raise TrainingError(
-            f"{name} began with other inputs: {shown}",
-            "A training can only be continued with the inputs that it began with",
-            "Restore these inputs, or clear `resume_from` to start again from step 0",
-        )
+def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    return [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+
+
+def _alike(before: Tensor | None, now: Tensor | None) -> bool:
+    """Whether unit vectors (K, D) are the same but for rounding."""
+    if before is None or now is None or before.shape != now.shape:
+        return False
+    likeness = torch.nn.functional.cosine_similarity(before.float(), now.float().cpu(), dim=-1)
+    return bool((1 - likeness < ALIKE).all())
+
+
+def _other_run(before: dict[str, str], now: dict[str, str], changed: list[str], name: str) -> TrainingError:
+    shown = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in changed[:6])
+    return TrainingError(
+        f"{name} began with other inputs: {shown}",
+        "A training can only be continued with the inputs that it began with",
+        "Restore these inputs, or clear `resume_from` to start again from step 0",
+    )

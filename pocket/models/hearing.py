@@ -31,17 +31,30 @@ class PocketCAVTMAE(CAVTMAE):
         """Spectrograms (B, 1024, 128) -> (B, D): the mean over parts that begin every 1.28 seconds.
 
         A part counts by its amplitude, so silence around a sound changes little, and padding nothing. A clip of 2.56 seconds
-        that is repeated is heard as one clip.
+        that is repeated is heard at once, to the last bit as in version 0.1.0: trainings that began there go on.
         """
         check_spectrograms(fbank)
+        repeated = _repeats(fbank)
+        pooled = torch.empty(len(fbank), self.config.dim, device=fbank.device)
+        if repeated.any():
+            pooled[repeated] = super().pool_audio(fbank[repeated]).float()
+        if not repeated.all():
+            pooled[~repeated] = self._pool_parts(fbank[~repeated]).float()
+        return pooled
+
+    def _pool_parts(self, fbank: Tensor) -> Tensor:
         parts = fbank.unfold(1, PERIOD_FRAMES, STEP_FRAMES).transpose(2, 3)  # (B, P, 256, 128)
-        empty = (parts.amax(3) == parts.amin(3))[
-            ..., None
-        ]  # alike in every band: digital silence, or padding, which is loud
+        # Frames that are alike in every band are digital silence, or padding, whose value is that of a loud sound.
+        empty = (parts.amax(3) == parts.amin(3)).unsqueeze(3)
         power = (FBANK_STD * parts.float()).masked_fill(empty, EMPTY).logsumexp((2, 3))
         share = (power / 2).softmax(1)
         pooled = in_pieces(lambda x: pool_period(self, x), parts.flatten(0, 1), MEL_ROWS * PERIOD)
         return (share[..., None] * pooled.unflatten(0, share.shape)).sum(1)
+
+
+def _repeats(fbank: Tensor) -> Tensor:
+    """Which spectrograms (B, 1024, 128) repeat one clip of 2.56 seconds, (B,) bool."""
+    return (fbank[:, PERIOD_FRAMES:] == fbank[:, :-PERIOD_FRAMES]).all(2).all(1)
 
 
 def build() -> PocketCAVTMAE:

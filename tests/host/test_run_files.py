@@ -28,11 +28,11 @@ def models():
 pytestmark = pytest.mark.usefixtures("own_folders")
 
 
-def train(models, *, resume_from="", options=None, pictures=0, **changes):
+def train(models, *, resume_from="", options=None, pictures=0, sound=None, **changes):
     config = AdaptConfig(**{**SMALL, **changes})
     with torch.inference_mode():
         groups = [micro.pictures(seed=pictures)]
-        sounds = micro.sound()[None]
+        sounds = (micro.sound() if sound is None else sound)[None]
         return training.train(*models, sounds, groups, config, resume_from=resume_from, options=options)
 
 
@@ -95,6 +95,28 @@ def test_other_inputs_are_another_run(models, own_folders):
     train(models, seed=1)
     train(micro.build(seed=4))
     assert len(list((own_folders / "trainings").glob("*.safetensors"))) == 4
+
+
+@equal_trainings
+def test_a_sound_that_is_rounded_otherwise_is_the_same_run(models, own_folders, monkeypatch):
+    """A stopped training goes on, and one that ended gives its word, where the encoder rounds otherwise."""
+    told = []
+    monkeypatch.setattr("aai_pack.nodes.host.adapt.run_files.tell", told.append)
+    rounded = torch.nn.functional.normalize(micro.sound() + 1e-6 * micro.sound(seed=1), dim=-1)
+    with monkeypatch.context() as patch:
+        cancel_at(patch, 7)
+        with pytest.raises(mm.InterruptProcessingException):
+            train(models)
+    (path,) = (own_folders / "trainings").glob("*.safetensors")
+    told.clear()
+    done = train(models, sound=rounded)
+    (text,) = told
+    assert f"{path.stem} continues from step" in text and "rounded otherwise" in text
+    train(models)
+    assert f"{path.stem} was already complete" in told[-1]
+    again = train(models, sound=rounded, resume_from=path.stem)
+    assert torch.equal(again.token.vectors["clip_l"], done.token.vectors["clip_l"])
+    assert [path] == list((own_folders / "trainings").glob("*.safetensors"))
 
 
 def test_a_clip_skip_is_another_run(models, own_folders):

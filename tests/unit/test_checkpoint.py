@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,53 @@ def test_changed_inputs_are_refused_with_the_difference(tmp_path):
     with pytest.raises(TrainingError, match=r"learning_rate was 0\.02 and is 0\.5.*seed was 0 and is 3"):
         other.restore(*checkpoint.read(inputs_of(other), tmp_path / "run.safetensors"))
     assert torch.equal(other.adapters["clip_l"], before) and other.step == 0
+
+
+def moved(run, by: float):
+    """The same run where its sounds are heard otherwise: each unit vector moved by a length and brought back to one."""
+    for index, start in enumerate(run.starts):
+        direction = torch.nn.functional.normalize(feature(50 + index), dim=-1)
+        heard = torch.nn.functional.normalize(start.audio_feature + by * direction, dim=-1)
+        run._starts = (*run.starts[:index], replace(start, audio_feature=heard), *run.starts[index + 1 :])
+    return run
+
+
+@pytest.mark.parametrize("by", [1e-6, 3e-3])
+def test_a_run_goes_on_where_its_sounds_are_rounded_otherwise(tmp_path, by):
+    """As on another device, with other threads, or after an update of PyTorch; the hash of its inputs is another one."""
+    first = trainer(noisy_loss, others=(1, 2), sounds=(0, 1))
+    run_to(first, 5)
+    path = tmp_path / f"{checkpoint.identity(inputs_of(first))}.safetensors"
+    checkpoint.save(first, inputs_of(first), path)
+    (tmp_path / "damaged.safetensors").write_bytes(b"damaged")
+    second = moved(trainer(noisy_loss, others=(1, 2), sounds=(0, 1)), by)
+    inputs = inputs_of(second)
+    assert checkpoint.identity(inputs) != path.stem and checkpoint.find(inputs, second.sounds, tmp_path) == path
+    second.restore(*checkpoint.read(inputs, path, second.sounds))
+    assert second.step == 5 and second.losses == first.losses
+    with pytest.raises(TrainingError, match="sounds was"):
+        checkpoint.read(inputs, path)
+
+
+@pytest.mark.parametrize("change", ["another sound", "fewer sounds", "a setting", "an old file"])
+def test_another_run_is_not_taken_for_a_rounding(tmp_path, change):
+    first = trainer(noisy_loss, others=(1,), sounds=(0, 1))
+    if change == "an old file":  # of version 0.1.0, which kept no sounds
+        state = first.state
+        first.state = lambda: ({n: t for n, t in state()[0].items() if n != "sounds"}, state()[1])
+    path = tmp_path / f"{checkpoint.identity(inputs_of(first))}.safetensors"
+    checkpoint.save(first, inputs_of(first), path)
+    second = trainer(
+        noisy_loss,
+        others=() if change == "fewer sounds" else (1,),
+        sounds=() if change == "fewer sounds" else (0, 1),
+        seed=int(change == "a setting"),
+    )
+    second = moved(second, 0.05 if change == "another sound" else 1e-6)
+    assert checkpoint.find(inputs_of(second), second.sounds, tmp_path) is None
+    with pytest.raises(TrainingError, match="began with other inputs"):
+        checkpoint.read(inputs_of(second), path, second.sounds)
+    assert checkpoint.find(inputs_of(first), first.sounds, tmp_path) == path
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def test_a_repeated_clip_is_heard_as_one_clip():
     whole_clip = period.repeat(1, 4, 1)
     model.pos_embed_a.data.copy_(hearing.build().pos_embed_a)
     assert torch.allclose(hearing.encode_period(model, period), model.encode_audio(whole_clip), atol=1e-5)
+    among = torch.cat([whole_clip[:1], torch.randn(1, 1024, 128), whole_clip[1:]])
+    assert torch.equal(model.pool_audio(among)[[0, 2]], CAVTMAE.pool_audio(model, whole_clip)), "as in version 0.1.0"
     everything = torch.arange(32).expand(2, -1)
     assert torch.equal(hearing.encode_period(model, period, everything), hearing.encode_period(model, period))
     with pytest.raises(ValueError, match="encode_audio takes"):
@@ -105,11 +107,9 @@ def test_what_follows_a_sound_does_not_drown_it(filling, gain):
 @torch.no_grad()
 def test_silence_and_padding_alone_are_heard_as_something_finite():
     model = hearing.PocketCAVTMAE.from_state_dict(hearing.as_used(weights.load()[0]["cavt"]))
-    assert (
-        model.encode_audio(torch.stack([torch.full((1024, 128), value) for value in (-2.42, 1.1329, 0.0)]))
-        .isfinite()
-        .all()
-    )
+    alone = torch.stack([torch.full((1024, 128), value) for value in (-2.42, 1.1329, 0.0)])
+    changing = torch.cat([alone[:1, :512], alone[1:2, 512:]], dim=1)
+    assert model.encode_audio(torch.cat([alone, changing])).isfinite().all()
 
 
 @torch.no_grad()

@@ -27,23 +27,26 @@ RUN_NAME = re.compile(r"[0-9a-f]{24}")
 
 
 class RunFiles:
-    """The files of one run, under the name that its inputs give it."""
+    """The files of one run, under the name that its inputs gave it when it began."""
 
-    def __init__(self, inputs: dict[str, str], resume_from: str = ""):
+    def __init__(self, inputs: dict[str, str], sounds: Tensor, resume_from: str = ""):
+        """`sounds` (K, D): what the encoder gave; `resume_from`: the name of a run that must be the one."""
         self.inputs = inputs
-        self.name = checkpoint.identity(inputs)
-        self.path = folders.trainings_folder() / f"{self.name}.safetensors"
+        folder = folders.trainings_folder()
+        path = _require_run(resume_from) if resume_from else checkpoint.find(inputs, sounds, folder)
+        self.path = path or folder / f"{checkpoint.identity(inputs)}.safetensors"
+        self.name = self.path.stem
         self.picture = self.path.with_suffix(".png")
         self._told = False
         self._found: tuple[dict[str, Tensor], dict] | None = None
         if resume_from:
-            self._found = checkpoint.read(inputs, _require_run(resume_from))
-        elif self.path.is_file():
-            self._read()
+            self._found = checkpoint.read(inputs, self.path, sounds)
+        elif path:
+            self._read(sounds)
 
-    def _read(self) -> None:
+    def _read(self, sounds: Tensor) -> None:
         try:
-            self._found = checkpoint.read(self.inputs, self.path)
+            self._found = checkpoint.read(self.inputs, self.path, sounds)
         except TrainingError as error:
             # The name says that it is this run; a file that was damaged must not stand in the way.
             log.warning("%s Training starts again from step 0.", error)
@@ -59,7 +62,7 @@ class RunFiles:
             report.text()
         except (TypeError, KeyError, ValueError, AttributeError):  # of another version, or damaged
             return None
-        tell(f"Training {self.name} was already complete; this is its word.")
+        tell(f"Training {self.name} was already complete; this is its word.{self._rounded()}")
         return adapters, record, report
 
     def go_on(self, trainer: AdapterTrainer) -> None:
@@ -71,7 +74,13 @@ class RunFiles:
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             log.warning("%s cannot be continued (%s). Training starts again from step 0.", self.path.name, error)
             return
-        tell(f"Training {self.name} continues from step {trainer.step}.")
+        tell(f"Training {self.name} continues from step {trainer.step}.{self._rounded()}")
+
+    def _rounded(self) -> str:
+        """What a person is told of a run whose sounds are rounded otherwise than when it began."""
+        if self.name == checkpoint.identity(self.inputs):
+            return ""
+        return " It began where sounds are rounded otherwise, as on another device or with another version of PyTorch."
 
     def save(self, trainer: AdapterTrainer, report: Report | None = None) -> None:
         """Write the checkpoint; a disk that does not take it is told once, and training goes on."""

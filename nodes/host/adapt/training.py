@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import comfy.model_base
 import comfy.model_management as mm
 import comfy.utils
+import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
@@ -68,7 +69,7 @@ def train(
     job = _Job(model, clip, vae, vision, groups, list(masks), config, options or Options())
     job.require()
     planned = plan(model, clip, vae, vision, sounds, groups, job.masks, config)
-    files = RunFiles(planned.inputs, resume_from)
+    files = RunFiles(planned.inputs, torch.stack([start.audio_feature for start in planned.starts]), resume_from)
     stored = files.result()
     return job.run(planned, files) if stored is None else job.stored(planned, files, *stored)
 
