@@ -160,7 +160,8 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        known = None if external.current() else RECIPES
+        own = external.current()  # a process that was started with --path passes its version on
+        known = [*RECIPES, own.version] if own else RECIPES
         sub.add_argument("--host", default=DEFAULT_VERSION, choices=known, help="ComfyUI version (%(default)s)")
         sub.add_argument(
             "--path", help="use the ComfyUI in this folder instead, whatever its version; nothing is written there"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -173,9 +173,14 @@ def open_media(file):
     """
     import av
 
-    if int(av.__version__.split(".")[0]) < 19:
-        return av.open(file, metadata_errors="replace")
-    return av.open(file)  # it reads tags of any encoding, and takes no such argument any more
+    # From version 19 on it reads tags of any encoding, and takes no such argument.
+    known = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    return _called(av.open, file, known)
+
+
+def _called(function: Callable, argument, named: dict):
+    """A call whose named arguments depend on a library's version."""
+    return function(argument, **named)
 
 
 def _opened(path):

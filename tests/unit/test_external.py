@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from aai_pack.devtools import cli, external, frontend, hosts
 
+PYTHON = os.environ.get(external.PYTHON)
+
 
 @pytest.fixture(autouse=True)
 def apart(tmp_path, monkeypatch):
@@ -18,6 +20,12 @@ def apart(tmp_path, monkeypatch):
     for name in (external.PATH, external.PYTHON, frontend.ROOT, "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("AAI_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def theirs() -> str:
+    """A Python with PyTorch: this one, or where these tests run in an environment beside a person's own, theirs."""
+    return PYTHON or sys.executable
 
 
 @pytest.fixture
@@ -59,9 +67,9 @@ def test_the_python_of_its_environment_is_found(checkout):
     assert external._python_of(checkout) == str(folder / "python")
 
 
-def test_tools_are_installed_beside_it(checkout):
+def test_tools_are_installed_beside_it(checkout, theirs):
     """The environment for tests has the packages of its Python and what is added, and its Python has not."""
-    own = external.choose(str(checkout), sys.executable)
+    own = external.choose(str(checkout), theirs)
     folder = Path(os.environ["AAI_CACHE"]) / external.folder_name(own)
     external.build_overlay(own, folder)
     python = hosts.venv_python(folder / "venv")

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from aai_pack.devtools import cache, hosts
+from aai_pack.devtools import cache, external, hosts
 from aai_pack.devtools.report import DevError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +37,12 @@ def write_wheel(folder: Path, name: str, files: dict[str, str]) -> str:
 UI = {"vendor/ui/main.py": "print('ui')\n", "vendor/ui/requirements.txt": "", "vendor/x.py": ""}
 with tempfile.TemporaryDirectory() as scratch:
     TINY = write_wheel(Path(scratch), "tinyui", UI)
+
+
+@pytest.fixture(autouse=True)
+def built(monkeypatch):
+    """Hosts are built here, also where the suite runs on a ComfyUI that was already there."""
+    monkeypatch.setenv(external.PATH, "")
 
 
 @pytest.fixture
