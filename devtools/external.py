@@ -82,6 +82,16 @@ def ask(python: str) -> list:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def write_constraints(own: External, path: Path) -> None:
+    """The packages of its Python as constraints for pip, so that nothing else takes their place."""
+    question = (
+        "from importlib.metadata import distributions as d; "
+        "print(*sorted({f'{p.name}=={p.version}' for p in d() if p.name and p.version}), sep='\\n')"
+    )
+    done = subprocess.run([own.python, "-c", question], capture_output=True, text=True, check=True, cwd=os.sep)
+    path.write_text(done.stdout, encoding="utf-8")
+
+
 def folder_name(own: External) -> str:
     """The name in the cache for what is installed beside a ComfyUI."""
     return "own-" + hashlib.sha256(f"{own.comfyui}\0{own.python}".encode()).hexdigest()[:12]

@@ -209,8 +209,11 @@ def _build_venv(version: str, recipe: Recipe, folder: Path) -> None:
         _finish(stamp_file, stamp)
 
 
-def _install_development_tools(folder: Path, pins: tuple[str, ...] = TORCH) -> None:
-    """pytest and its company, as the group `dev` of pyproject.toml names them; `pins` stay at these versions."""
+def _install_development_tools(folder: Path, theirs: Path | None = None) -> None:
+    """pytest and its company, as the group `dev` of pyproject.toml names them; PyTorch stays at its version.
+
+    `theirs`: a file of constraints for pip, the packages of somebody's own Python, which the tools suit if they can.
+    """
     pyproject = ROOT / "pyproject.toml"
     stamp_file = folder / "dev.stamp"
     stamp = _stamp_of(_dependency_groups(pyproject), (folder / "venv.stamp").read_text())
@@ -218,7 +221,14 @@ def _install_development_tools(folder: Path, pins: tuple[str, ...] = TORCH) -> N
         return
     with step("installing the development tools"):
         pip = [str(venv_python(folder / "venv")), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        run_quietly([*pip, *pins, "--group", f"{pyproject}:dev"], "Installing the development tools")
+        tools = [*pip, "--group", f"{pyproject}:dev"]
+        try:
+            run_quietly([*tools, *(["-c", str(theirs)] if theirs else TORCH)], "Installing the development tools")
+        except DevError:
+            if theirs is None:
+                raise
+            say("no tools suit the packages of this Python as they are; newer ones go beside them, for the tests alone")
+            run_quietly(tools, "Installing the development tools")
         _finish(stamp_file, stamp)
 
 
@@ -267,7 +277,8 @@ def _external_host(own: external.External, development: bool) -> Host:
     folder = ensure_folder(cache_root() / "hosts" / name)
     with lock(folder.parent / f"{name}.lock"):
         external.build_overlay(own, folder)
-        _install_development_tools(folder, pins=())
+        external.write_constraints(own, folder / "theirs.txt")
+        _install_development_tools(folder, folder / "theirs.txt")
     return Host(own.version, str(venv_python(folder / "venv")), own.comfyui)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,8 @@ def test_all_of_them_are_loaded(crowd, beside, client, arguments):
     assert "IMPORT FAILED" not in log
     assert not arguments or "[START] ComfyUI-Manager" in log
     found = beside.get("/object_info")
-    assert found.keys() >= {*NODES.values()}
+    too_new = {"comfyui_orbitquant"} if sys.version_info < (3, 11) else set()
+    assert found.keys() >= {node for folder, node in NODES.items() if folder not in too_new}
     ours = {name for name in client.get("/object_info") if name.startswith("AAI_")}
     assert ours and found.keys() >= ours
 
