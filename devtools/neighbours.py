@@ -40,7 +40,7 @@ WHEELS = (
     "comfyui-manager==4.3",
     "comfyui-tooling-nodes==0.1.0",
     "comfyui-ib-customnodes==0.2.3",
-    "comfyui-orbitquant==0.9.0; python_version >= '3.11'",
+    "comfyui-orbitquant==0.9.0",
     "comfyui-fluxflow==0.8.0",
     "comfy-script==0.6.1",
     "ComfyUI-EasyNodes==1.2.7",
@@ -72,11 +72,10 @@ def ensure_neighbours(host: Host) -> Path:
 
 
 def lay_beside(workspace: Workspace, packages: Path) -> None:
-    """Put all of them that this Python can have into a workspace's custom_nodes."""
+    """Put all of them into a workspace's custom_nodes."""
     place = workspace.root / "custom_nodes"
     for name in FOLDERS:
-        if (packages / name).is_dir():
-            link_folder(packages / name, place / name)
+        link_folder(packages / name, place / name)
     for name, files in WRITTEN.items():
         (place / name).mkdir()
         for file, text in files.items():
