@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,14 @@ def test_tools_are_installed_beside_it(checkout, theirs):
     stamp = (folder / "venv.stamp").stat().st_mtime_ns
     external.build_overlay(own, folder)
     assert (folder / "venv.stamp").stat().st_mtime_ns == stamp, "it is made once"
+
+
+def test_their_packages_are_constraints_for_the_tools(checkout, tmp_path):
+    own = external.External("0.99.1", sys.executable, str(checkout))
+    external.write_constraints(own, tmp_path / "theirs.txt")
+    lines = (tmp_path / "theirs.txt").read_text(encoding="utf-8").splitlines()
+    assert {f"{name}=={version(name)}" for name in ("torch", "numpy", "safetensors")} <= set(lines)
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+", line) for line in lines)
 
 
 @pytest.mark.parametrize(
