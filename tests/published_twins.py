@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -99,6 +100,8 @@ def clap(folder: Path, layout: str = "unfused", seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=DIM))
     tensors = _wide_apart(model)
+    # As trained, near enough: an untrained one begins elsewhere with older versions of transformers.
+    tensors |= {name: torch.tensor(math.log(1 / 0.07)) for name in ("logit_scale_a", "logit_scale_t")}
     # As of 2023: buffers that later versions no longer keep were in the file.
     tensors |= {
         "text_model.embeddings.position_ids": torch.arange(514)[None],
