@@ -47,7 +47,8 @@ for number, argument in enumerate(sys.argv[3:]):
     gradients = {name: p.grad.contiguous() for name, p in stepper.student.trained().items()}
     save_file({**gradients, "loss": torch.tensor(loss)}, f"{sys.argv[2]}.{number}.{world.rank}")
 names = lambda: " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
-assert "gloo" in names() or not Path("/proc/self/task").exists()
+is_named = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 11)  # older ones give their threads no names
+assert "gloo" in names() or not is_named or not Path("/proc/self/task").exists()
 world.stop()
 assert "gloo" not in names(), names()
 """
