@@ -56,14 +56,7 @@ def test_the_server_ends_with_its_starter(host, way):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-u", str(ROOT / "dev.py"), "serve", "--host", host.version, "--port", str(port)]
-    starter = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        # As in a terminal: a shell that runs this test in the background would pass on that SIGINT is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    starter = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     line = starter.stdout.readline()
     folder = Path(re.search(r"folder ([^;]+);", line)[1])
     (server,) = psutil.Process(starter.pid).children()
