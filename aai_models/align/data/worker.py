@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 
 import torch
 
@@ -27,18 +28,45 @@ def _end_with_parent() -> None:
 
 
 def start_pool(count: int, prepare: Callable[..., object] = begin, arguments: tuple = ()) -> ProcessPoolExecutor:
-    """`count` processes that call `prepare(*arguments)` first.
+    """`count` processes that call `prepare(*arguments)` first, started at once and deaf to Ctrl-C from their first moment.
 
-    They are new ones: a forked process inherits the locks of threads that it does not have. They are started at once and
-    with Ctrl-C ignored, which a new process inherits: `prepare` runs only when it has imported what it needs.
+    They are new ones: a forked process inherits the locks of threads that it does not have. Raises `KeyboardInterrupt` if
+    Ctrl-C was pressed meanwhile.
     """
     pool = ProcessPoolExecutor(count, get_context("spawn"), prepare, arguments)
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
     try:
-        for _ in range(count):
-            pool.submit(os.getpid)  # each begins a process, as none is idle yet
-    finally:
-        if is_main:
-            signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        with _deaf_children():
+            for _ in range(count):
+                pool.submit(os.getpid)  # each begins a process, as none is idle yet
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
     return pool
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Generator[None]:
+    """Processes that are begun inside inherit that Ctrl-C is held back from them: `prepare` runs only when they have
+    imported what it needs. Here it is only put off to the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    mask = _held_back()
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _held_back() -> set[int | signal.Signals] | None:
+    """Hold Ctrl-C back from this thread and from what it begins; the mask before, None on Windows, which knows none."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return None
+    resource_tracker.ensure_running()  # it would let the signal through again when it is begun with the first process
+    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
