@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import TrainingError
-from ..files import read_header, read_tensors, write_atomically
+from ..files import read_tensors, write_atomically
 from .config import AdaptConfig
-from .token import AudioToken
+from .token import AudioToken, audio_features
 from .trainer import AdapterTrainer
 
 FORMAT = "aai-training-2"
@@ -67,6 +67,7 @@ def save(trainer: AdapterTrainer, inputs: dict[str, str], path: Path, report: di
     tensors, record = trainer.state()
     record["report"] = report
     header = {"format": FORMAT, "inputs": json.dumps(inputs, sort_keys=True), "record": json.dumps(record)}
+    tensors |= {SOUNDS: audio_features(trainer.starts)}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_atomically(
         path, lambda temporary: save_file(tensors, temporary, metadata=header), TrainingError, "a megabyte"
@@ -80,8 +81,8 @@ def find(inputs: dict[str, str], sounds: Tensor, folder: Path) -> Path | None:
         return path
     for other in sorted(folder.glob("*.safetensors")):
         with contextlib.suppress(*DAMAGED):
-            before = json.loads(read_header(other)["inputs"])
-            if set(_changed(before, inputs)) <= HEARD and _alike(read_tensors(other, SOUNDS)[1].get(SOUNDS), sounds):
+            header, tensors = read_tensors(other, SOUNDS)
+            if not _changed(json.loads(header["inputs"]), inputs, tensors.get(SOUNDS), sounds):
                 return other
     return None
 
@@ -101,8 +102,7 @@ def read(inputs: dict[str, str], path: Path, sounds: Tensor | None = None) -> tu
             raise ValueError("its record is damaged")
     except DAMAGED as error:
         raise _unreadable(path, error) from None
-    changed = _changed(before, inputs)
-    if changed and not (set(changed) <= HEARD and _alike(tensors.get(SOUNDS), sounds)):
+    if changed := _changed(before, inputs, tensors.get(SOUNDS), sounds):
         raise _other_run(before, inputs, changed, path.name)
     return tensors, record
 
@@ -130,8 +130,10 @@ def _unreadable(path: Path, error: Exception) -> TrainingError:
     )
 
 
-def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    return [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+def _changed(before: dict[str, str], now: dict[str, str], heard: Tensor | None, sounds: Tensor | None) -> list[str]:
+    """Names of the inputs that differ; none where that is a rounding of the sounds, `heard` then and `sounds` now."""
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    return [] if set(changed) <= HEARD and _alike(heard, sounds) else changed
 
 
 def _alike(before: Tensor | None, now: Tensor | None) -> bool:

@@ -178,6 +178,11 @@ class AudioToken:
             ) from None
 
 
+def audio_features(tokens: tuple[AudioToken, ...]) -> Tensor:
+    """f_a of K tokens of one encoder, unit vectors (K, D)."""
+    return torch.stack([token.audio_feature for token in tokens])
+
+
 def _pack(tensor: Tensor) -> str:
     """float32 values and shape as text, bit for bit."""
     values = tensor.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4")

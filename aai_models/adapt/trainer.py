@@ -86,11 +86,6 @@ class AdapterTrainer:
         """The token of each sound at step 0."""
         return self._starts
 
-    @property
-    def sounds(self) -> Tensor:
-        """The unit vectors of the sounds, (K, D)."""
-        return torch.stack([start.audio_feature for start in self._starts])
-
     def run(self, on_step: Callable[[AdapterTrainer], None]) -> AudioToken:
         """Train to the end and return the best token. `on_step` is called after each step and may raise to stop."""
         self._look_if_due()
@@ -212,7 +207,7 @@ class AdapterTrainer:
         tensors = {f"adapter.{key}": a for key, a in self.adapters.items()}
         tensors |= {f"best.{key}": a.detach().clone() for key, a in self.best.adapters.items()}
         tensors |= {f"optimizer.{name}": t for name, t in self.stepper.state().items()}
-        tensors |= {"generator": self._drawn.clone(), "sounds": self.sounds}
+        tensors |= {"generator": self._drawn.clone()}
         names = ("losses", "held_out_losses", "best_step", "stopped", "_smoothed", "loss_scale")
         return tensors, {**{name: getattr(self, name) for name in names}, "best": self.best.metadata}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -175,12 +176,7 @@ def open_media(file):
 
     # From version 19 on it reads tags of any encoding, and takes no such argument.
     known = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-    return _called(av.open, file, known)
-
-
-def _called(function: Callable, argument, named: dict):
-    """A call whose named arguments depend on a library's version."""
-    return function(argument, **named)
+    return partial(av.open, **known)(file)
 
 
 def _opened(path):

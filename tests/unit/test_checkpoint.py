@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from aai_pack.aai_models.adapt import checkpoint
+from aai_pack.aai_models.adapt.token import audio_features
 from aai_pack.aai_models.errors import TrainingError
 from aai_pack.tests.unit.test_adapt_settings import feature, inputs_of, trainer
 
@@ -121,21 +122,24 @@ def test_a_run_goes_on_where_its_sounds_are_rounded_otherwise(tmp_path, by):
     (tmp_path / "damaged.safetensors").write_bytes(b"damaged")
     second = moved(trainer(noisy_loss, others=(1, 2), sounds=(0, 1)), by)
     inputs = inputs_of(second)
-    assert checkpoint.identity(inputs) != path.stem and checkpoint.find(inputs, second.sounds, tmp_path) == path
-    second.restore(*checkpoint.read(inputs, path, second.sounds))
+    assert (
+        checkpoint.identity(inputs) != path.stem
+        and checkpoint.find(inputs, audio_features(second.starts), tmp_path) == path
+    )
+    second.restore(*checkpoint.read(inputs, path, audio_features(second.starts)))
     assert second.step == 5 and second.losses == first.losses
     with pytest.raises(TrainingError, match="sounds was"):
         checkpoint.read(inputs, path)
 
 
 @pytest.mark.parametrize("change", ["another sound", "fewer sounds", "a setting", "an old file"])
-def test_another_run_is_not_taken_for_a_rounding(tmp_path, change):
+def test_another_run_is_not_taken_for_a_rounding(tmp_path, monkeypatch, change):
     first = trainer(noisy_loss, others=(1,), sounds=(0, 1))
     if change == "an old file":  # of version 0.1.0, which kept no sounds
-        state = first.state
-        first.state = lambda: ({n: t for n, t in state()[0].items() if n != "sounds"}, state()[1])
+        monkeypatch.setattr(checkpoint, "SOUNDS", "other")
     path = tmp_path / f"{checkpoint.identity(inputs_of(first))}.safetensors"
     checkpoint.save(first, inputs_of(first), path)
+    monkeypatch.undo()
     second = trainer(
         noisy_loss,
         others=() if change == "fewer sounds" else (1,),
@@ -143,10 +147,10 @@ def test_another_run_is_not_taken_for_a_rounding(tmp_path, change):
         seed=int(change == "a setting"),
     )
     second = moved(second, 0.05 if change == "another sound" else 1e-6)
-    assert checkpoint.find(inputs_of(second), second.sounds, tmp_path) is None
+    assert checkpoint.find(inputs_of(second), audio_features(second.starts), tmp_path) is None
     with pytest.raises(TrainingError, match="began with other inputs"):
-        checkpoint.read(inputs_of(second), path, second.sounds)
-    assert checkpoint.find(inputs_of(first), first.sounds, tmp_path) == path
+        checkpoint.read(inputs_of(second), path, audio_features(second.starts))
+    assert checkpoint.find(inputs_of(first), audio_features(first.starts), tmp_path) == path
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import comfy.model_base
 import comfy.model_management as mm
 import comfy.utils
-import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from ....aai_models.adapt.config import AdaptConfig
 from ....aai_models.adapt.objective import Draw, References
 from ....aai_models.adapt.prompts import training_prompts
 from ....aai_models.adapt.report import Report, report
-from ....aai_models.adapt.token import AudioToken
+from ....aai_models.adapt.token import AudioToken, audio_features
 from ....aai_models.adapt.trainer import AdapterTrainer
 from ....aai_models.align.alignment import CLIP_L
 from ....aai_models.errors import TrainingError
@@ -69,7 +68,7 @@ def train(
     job = _Job(model, clip, vae, vision, groups, list(masks), config, options or Options())
     job.require()
     planned = plan(model, clip, vae, vision, sounds, groups, job.masks, config)
-    files = RunFiles(planned.inputs, torch.stack([start.audio_feature for start in planned.starts]), resume_from)
+    files = RunFiles(planned.inputs, audio_features(planned.starts), resume_from)
     stored = files.result()
     return job.run(planned, files) if stored is None else job.stored(planned, files, *stored)
 
