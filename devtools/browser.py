@@ -38,14 +38,17 @@ def ensure_browser() -> str | None:
     """The browser of this machine. Where there is none, Debian's is installed if this process may do that (root)."""
     if found := find_browser():
         return found
-    if os.environ.get("AAI_BROWSER") or not _may_install():
+    if os.environ.get("AAI_BROWSER"):
         return None
-    with step("installing chromium"):
+    return find_browser() if install_from_debian("chromium") else None
+
+
+def install_from_debian(package: str) -> bool:
+    """Install one of Debian's packages if this process may do that (root); False where it may not."""
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return False
+    with step(f"installing {package}"):
         run_quietly(["apt-get", "update", "-q"], "Reading Debian's package list")
-        install = ["apt-get", "install", "-qy", "--no-install-recommends", "chromium"]
-        run_quietly(install, "Installing chromium", env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-    return find_browser()
-
-
-def _may_install() -> bool:
-    return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get") is not None
+        install = ["apt-get", "install", "-qy", "--no-install-recommends", package]
+        run_quietly(install, f"Installing {package}", env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    return True

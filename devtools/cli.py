@@ -52,8 +52,9 @@ def command_test(options, rest: list[str]) -> int:
     arguments = ["-m", "pytest", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
     arguments += ["--aai-host", options.host, *paths]
     if not named:
-        arguments += [*_on_all_cores(options), str(ROOT / "tests")]
-    if options.browser or not named:
+        tests = ROOT / "tests"
+        arguments += [*_on_all_cores(options), str(tests / "host" if options.device == "emulated" else tests)]
+    if options.browser or (not named and options.device != "emulated"):
         arguments += _with_browser(options)
     return _run_in_host(host, arguments, cwd=host.comfyui)
 
@@ -61,7 +62,7 @@ def command_test(options, rest: list[str]) -> int:
 def _on_all_cores(options) -> list[str]:
     """Whole files shared among processes, each on a core of its own; a GPU has room for one process. pytest's arguments."""
     count = min(os.cpu_count() or 1, MOST_PROCESSES)
-    if options.device != "cpu" or count == 1:
+    if options.device == "cuda" or count == 1:
         return []
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of several processes on one core wait for each other
     return ["--numprocesses", str(count), "--dist", "loadfile"]
@@ -172,10 +173,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--frontend", metavar="VERSION", help="another front end, from the package index")
         return sub
 
-    def add_device(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--device", choices=device.DEVICES, default="cpu", help="what ComfyUI computes on (%(default)s)"
-        )
+    def add_device(sub: argparse.ArgumentParser, devices: tuple[str, ...]) -> None:
+        sub.add_argument("--device", choices=devices, default="cpu", help="what ComfyUI computes on (%(default)s)")
         sub.add_argument(
             "--dynamic",
             choices=("default", "off"),
@@ -193,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     test = add("test", "run the whole test suite; further arguments go to pytest")
     test.add_argument("--browser", action="store_true", help="fail, not skip, where no browser can open the editor")
-    add_device(test)
+    add_device(test, device.DEVICES)
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
@@ -205,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     registry.add_argument("--changes", action="store_true", help="instead: print the newest part of CHANGELOG.md")
     bench = add("bench", "run the benchmarks, peers beside us")
     bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
-    add_device(bench)
+    add_device(bench, device.MEASURED)
     bench.add_argument("--json", help="also write the figures to this file")
     _add_reliability(add)
     return parser

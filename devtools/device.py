@@ -6,16 +6,19 @@ import os
 import subprocess
 from pathlib import Path
 
+from . import emulation
 from .hosts import Host
 from .report import DevError
 
-DEVICES = ("cpu", "cuda")
+MEASURED = ("cpu", "cuda")
+DEVICES = (*MEASURED, "emulated")  # the last is an accelerator that a processor plays (emulation.py)
+TYPES = {"cpu": "cpu", "cuda": "cuda", "emulated": "xpu"}  # PyTorch's names
 DEVICE, DYNAMIC = "AAI_DEVICE", "AAI_DYNAMIC"
 NOT_DYNAMIC = "--disable-dynamic-vram"
 
 
 def current() -> str:
-    """The device of this run: cpu or cuda."""
+    """The device of this run: cpu, cuda, or the accelerator that a processor plays."""
     return os.environ.get(DEVICE, "cpu")
 
 
@@ -31,6 +34,11 @@ def arguments(comfyui: Path) -> tuple[str, ...]:
     return (NOT_DYNAMIC,) if os.environ.get(DYNAMIC) == "off" and knows else ()
 
 
+def python_path() -> str:
+    """The `PYTHONPATH` of a host that is to see nothing but itself and this run's device."""
+    return str(emulation.PARTS) if current() == "emulated" else ""
+
+
 def choose(host: Host, device: str, dynamic: str) -> None:
     """Make `device` that of this process and of all that it starts. Raises `DevError` (exit code 2) without a GPU."""
     if device == "cuda" and not _has_cuda(host):
@@ -38,6 +46,8 @@ def choose(host: Host, device: str, dynamic: str) -> None:
             "There is no GPU that this host's PyTorch can use through CUDA. Run with --device cpu, or on such a machine.",
             code=2,
         )
+    if device == "emulated":
+        os.environ |= emulation.environment(host)
     os.environ |= {DEVICE: device, DYNAMIC: dynamic}
 
 

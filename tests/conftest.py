@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "tests" / "unit"
+ON_A_DEVICE = ROOT / "tests" / "host" / "test_on_a_device.py"
 OURS_ALONE = (UNIT, ROOT / "tests" / "host" / "test_devtools.py")
 
 
@@ -35,9 +36,13 @@ def pytest_addoption(parser):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """What does not touch ComfyUI is the same beside each of its versions: once is enough, unless it is asked for by name."""
+    """What does not touch ComfyUI is the same beside each of its versions: once is enough, unless it is asked for by name.
+    What needs a device whose memory is counted is for that device alone."""
+    from aai_pack.devtools import device
     from aai_pack.devtools.hosts import DEFAULT_VERSION
 
+    if collection_path == ON_A_DEVICE:
+        return None if device.current() == "emulated" else True
     place = next((place for place in OURS_ALONE if collection_path.is_relative_to(place)), None)
     if place is None or config.getoption("--aai-host") == DEFAULT_VERSION:
         return None

@@ -37,7 +37,7 @@ class ForkedHost:
         command = [self.host.python, str(INSIDE), *device.arguments(Path(self.host.comfyui)), "--disable-auto-launch"]
         command += ["--base-directory", str(root), "--database-url", database]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TMPDIR": str(root / SYSTEM_TEMP)}
-        environment |= {"AAI_WARM": json.dumps(prompts.ordinary(0)), "PYTHONPATH": ""}
+        environment |= {"AAI_WARM": json.dumps(prompts.ordinary(0)), "PYTHONPATH": device.python_path()}
         self._process = subprocess.Popen(
             command,
             cwd=self.host.comfyui,

@@ -35,6 +35,15 @@ def _compute_precisely() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def _require_device() -> None:
+    """A host that does not find the device that the run is for computes on something else and says nothing."""
+    import comfy.model_management
+
+    found = comfy.model_management.get_torch_device().type
+    if found != device.TYPES[device.current()]:
+        pytest.exit(f"The run is for {device.current()}, and ComfyUI computes on {found}", returncode=2)
+
+
 def pytest_configure(config):
     if not _runs_tests(config):
         return
@@ -47,6 +56,7 @@ def pytest_configure(config):
         _move_weights()
     else:
         _compute_precisely()
+    _require_device()
 
 
 def _runs_tests(config) -> bool:

@@ -17,6 +17,7 @@ from aai_pack.aai_models.align.audiotoken.encoder import audiotoken_input
 from aai_pack.aai_models.align.audiotoken.model import AudioTokenNet
 from aai_pack.aai_models.errors import CheckpointError, TokenError
 from aai_pack.aai_models.shapes import shapes_of
+from aai_pack.devtools import device
 from aai_pack.nodes.align import AAI_CAVTEncode
 from aai_pack.nodes.host.adapt import training
 from aai_pack.nodes.host.adapt.carried import carry
@@ -32,6 +33,8 @@ from aai_pack.tests.host.marks import partial_load
 
 pytestmark = pytest.mark.usefixtures("forgetful")
 HERTZ = 16000
+# On a GPU the host keeps these weights in half precision.
+NEAR = {"rtol": 1e-4, "atol": 1e-5} if device.current() == "cpu" else {"rtol": 1e-2, "atol": 2e-2}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ def clip_h():
 
 class TestWeights:
     def test_it_hears_what_it_hears_outside(self, ear, expected):
-        assert torch.allclose(row(ear, clips()), expected[0], rtol=1e-4, atol=1e-5)
+        assert torch.allclose(row(ear, clips()), expected[0], **NEAR)
         assert ear.encode(clips(), HERTZ).norm(dim=-1).tolist() == pytest.approx([1, 1], abs=1e-5)
         assert (ear.aligned_with, ear.dim, ear.has_images, ear.centre, ear.note) == (
             "clip_l_rows",
@@ -108,14 +111,14 @@ class TestWeights:
 
     @partial_load
     def test_a_partial_load_gives_the_same(self, ear, expected):
-        mm.unload_all_models()
         patcher = ear.patcher
         with torch.inference_mode():
+            mm.unload_all_models()
             patcher.patch_model(device_to=torch.device("cpu"), lowvram_model_memory=patcher.model_size() // 3)
             assert 0 < patcher.loaded_size() < patcher.model_size()
             rows, _ = ear.model(audiotoken_input(clips(), HERTZ).flatten(0, 1))
             patcher.unpatch_model(torch.device("cpu"))
-        assert torch.allclose(rows, expected[0], rtol=1e-4, atol=1e-5)
+        assert torch.allclose(rows, expected[0], **NEAR)
 
     def test_the_host_loads_and_unloads_it(self, ear):
         row(ear, sounds.noise(1, 1, 9000))
@@ -168,7 +171,7 @@ class TestWhatItSays:
         long = sounds.noise(1, 1, HERTZ * 20)
         vectors, norms = ear.hear(long, HERTZ, long_clip="mean_of_windows")
         halves = row(ear, long.reshape(2, 1, -1))
-        assert torch.allclose(vectors * norms[0], halves.mean(0, keepdim=True), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(vectors * norms[0], halves.mean(0, keepdim=True), **NEAR)
 
     def test_its_own_labels(self, ear, expected, monkeypatch):
         assert isinstance(ear, HasLabels)
@@ -197,7 +200,7 @@ class TestWordFromSound:
 
     def test_the_word_is_the_row(self, clip, ear, expected):
         token, said = self.make(clip, heard(ear, clips(1)))
-        assert torch.allclose(token.vectors["clip_l"], expected[0][:1], rtol=1e-4, atol=1e-5)
+        assert torch.allclose(token.vectors["clip_l"], expected[0][:1], **NEAR)
         assert torch.allclose(
             self.make(clip, heard(ear, clips(1)), 0.5)[0].vectors["clip_l"], 0.5 * token.vectors["clip_l"]
         )
@@ -247,7 +250,7 @@ class TestWordFromSound:
         assert torch.equal(loaded.vectors["clip_l"], token.vectors["clip_l"])
         with torch.inference_mode():
             other = AAI_ApplyAdapter.execute(loaded, heard(ear, clips()[1:]), 1.0)[0]
-        assert torch.allclose(other.vectors["clip_l"], expected[0][1:], rtol=1e-4, atol=1e-5)
+        assert torch.allclose(other.vectors["clip_l"], expected[0][1:], **NEAR)
 
     def test_a_sound_of_another_encoder(self, clip, ear):
         """The width is the same, the space is not."""
@@ -275,7 +278,7 @@ class TestTraining:
 
     def test_it_starts_at_the_word(self, ear, expected):
         done = self.train(heard(ear, clips(1)), scale="raw", bridge="auto", learning_rate=1e-6)
-        assert torch.allclose(done.token.vectors["clip_l"], expected[0][:1], rtol=1e-3, atol=1e-4)
+        assert torch.allclose(done.token.vectors["clip_l"], expected[0][:1], **NEAR)
         said = done.report.text()
         assert "is AudioToken's word for clip_l, where this word begins." in said and "Heard: " in said
         assert done.token.metadata["aligned_with"] == "clip_l_rows"

@@ -61,6 +61,7 @@ def regions(models, prompt):
     return left + encode(models, "sky")
 
 
+@pytest.mark.cpu_only(reason="both of its devices are the processor; test_on_a_device.py has two")
 def test_two_devices_give_the_edit_of_one(models):
     """Source and edit, their maps, their local blend and a scale; two regions, so that a device has more than one prompt."""
     results = []

@@ -22,7 +22,9 @@ from aai_pack.aai_models.shapes import shapes_of
 from aai_pack.devtools import device
 from aai_pack.nodes.host.adapt import training
 from aai_pack.nodes.host.adapt.autograd import frozen_aliases, gradients
+from aai_pack.nodes.host.base import digest
 from aai_pack.nodes.host.base.prompt_words import encode
+from aai_pack.nodes.host.base.vocabulary import vocabulary_rows
 from aai_pack.nodes.host.hear import encoders
 from aai_pack.nodes.host.inject import loudness
 from aai_pack.nodes.host.pocket import models as pocket_models
@@ -162,7 +164,7 @@ class TestLate:
             comfy.sd.save_checkpoint(str(path), found.model, found.clip, found.vae)
         saved, expected = comfy.utils.load_torch_file(str(path)), ordinary.model.model.diffusion_model.state_dict()
         for name, tensor in expected.items():
-            assert torch.equal(saved[f"model.diffusion_model.{name}"].float(), tensor.float()), name
+            assert torch.equal(saved[f"model.diffusion_model.{name}"].float(), tensor.cpu().float()), name
 
     def test_the_hosts_own_training(self, late, ordinary):
         from comfy_extras.nodes_train import TrainLoraNode
@@ -261,6 +263,33 @@ def test_what_was_moved_can_be_trained_through_and_is_put_back():
         assert not any(p.requires_grad for p in layer.parameters())
     assert x.grad.abs().sum() > 0
     assert all(layer._parameters[name] is tensor for name, tensor in own.items())
+
+
+def test_what_was_moved_outside_of_inference_mode_can_be_read():
+    """As on Unload Models, which the host does outside of nodes: PyTorch gives no views of such weights."""
+    models = micro.build()
+    known = [digest.patched_digest(patcher) for patcher in (models[0], models[1].patcher)]
+    rows = vocabulary_rows(models[1], "clip_l")[3:5].clone()
+    for module in (models[0].model, models[1].cond_stage_model):
+        for parameter in module.parameters():
+            parameter.data = parameter.data.clone()
+    weight = models[0].model.diffusion_model.out[2].weight
+    with pytest.raises(RuntimeError, match="Inference tensors do not track version counter"):
+        weight.detach().view(-1)
+    assert [digest.patched_digest(patcher) for patcher in (models[0], models[1].patcher)] == known
+    assert torch.equal(vocabulary_rows(models[1], "clip_l")[3:5], rows)
+
+
+def test_an_encoder_that_is_loaded_outside_of_inference_mode(cavt_file):
+    """The host's load moves its weights; what is asked of it in a node afterwards must not find them spoiled."""
+    with torch.inference_mode():
+        ear = encoders.load_any(str(cavt_file))
+        mm.unload_all_models()
+    ear.patcher.model.aai_was_moved = False  # so that the double of a GPU moves it once more
+    with torch.no_grad():
+        ear.encode_image(torch.zeros(1, 3, 224, 224))
+    with torch.inference_mode():
+        assert all(p.view(-1).numel() for p in ear.model.parameters())
 
 
 @pytest.mark.parametrize("ending", ["done", "cancelled", "failed"])

@@ -38,8 +38,8 @@ def ordinary(models):
     with torch.inference_mode():
         cond = clip.encode_from_tokens_scheduled(clip.tokenize("a dog in the snow"))[0][0]
         mm.load_models_gpu([model])
-        x = torch.ones(1, 4, 8, 8)
-        return cond, model.model.apply_model(x, torch.tensor([1.0]), c_crossattn=cond)
+        x, level, known = (t.to(model.load_device) for t in (torch.ones(1, 4, 8, 8), torch.tensor([1.0]), cond))
+        return cond, model.model.apply_model(x, level, c_crossattn=known)
 
 
 def delta(models, key: str, part: int, seed: int = 7):

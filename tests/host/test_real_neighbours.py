@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def crowd(host, arguments):
     packages = neighbours.ensure_neighbours(host)
     with Workspace() as workspace:
         neighbours.lay_beside(workspace, packages)
-        environment = {"PYTHONPATH": str(packages)}
+        path = [str(packages), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {"PYTHONPATH": os.pathsep.join(path)}
         with Server(host, workspace, arguments=arguments, environment=environment) as server:
             yield server
 

@@ -72,7 +72,7 @@ def _encoders_of_width(clip, width: int) -> dict[str, str]:
     found, reasons = {}, []
     for name, tokenizer in sub_tokenizers(clip).items():
         tower = getattr(clip.cond_stage_model, name)
-        projection = tower.transformer.text_projection.weight.detach().float()
+        projection = tower.transformer.text_projection.weight.data.float()
         if not _has_projection(tower, projection):
             reasons.append(f"{name} has no text projection")
         elif projection.shape[0] != width:

@@ -35,15 +35,16 @@ HEAP_TYPE = 1 << 9  # set on classes that Python code made
 def sampled(tensor: Tensor, most: int = SAMPLED) -> bytes:
     """Shape, type and up to `most` evenly spaced values of a weight, wherever it lies. One that is still to be made
     counts as zeros, which the host makes of it."""
-    count = tensor.numel()
+    # `data`, not `detach()`: of a weight that was made in inference mode and moved outside of it, PyTorch gives no views.
+    tensor, count = tensor.data, tensor.numel()
     stride = max(1, count // most)
     if tensor.is_meta:
         values = torch.zeros(min(len(range(0, count, stride)), most))
     elif tensor.is_contiguous():
-        values = tensor.detach().view(-1)[::stride][:most]
+        values = tensor.view(-1)[::stride][:most]
     else:  # flattening it would copy all of it
         places = torch.arange(0, count, stride, device=tensor.device)[:most]
-        values = tensor.detach()[torch.unravel_index(places, tensor.shape)] if tensor.ndim else tensor.detach()
+        values = tensor[torch.unravel_index(places, tensor.shape)] if tensor.ndim else tensor
     return f" {tuple(tensor.shape)} {tensor.dtype}".encode() + values.float().cpu().contiguous().numpy().tobytes()
 
 
@@ -104,7 +105,7 @@ class Content:
         exact = (
             torch.float64 if tensor.is_floating_point() else torch.complex128 if tensor.is_complex() else torch.int64
         )
-        flat = tensor.detach().reshape(-1)
+        flat = tensor.data.reshape(-1)
         flat = flat[:: max(1, flat.numel() // WHOLE)]
         return str(tuple(tensor.shape)).encode() + flat.cpu().to(exact).contiguous().numpy().tobytes()
 

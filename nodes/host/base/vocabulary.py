@@ -13,7 +13,7 @@ from .prompt_words import sub_tokenizers
 def vocabulary_rows(clip, name: str) -> Tensor:
     """The token embedding of the text encoder `name` of a CLIP, (V, width) float32."""
     encoder = getattr(clip.cond_stage_model, name)
-    return encoder.transformer.get_input_embeddings().weight.detach().float()
+    return encoder.transformer.get_input_embeddings().weight.data.float()
 
 
 def word_statistics(clip) -> dict[str, WordStatistics]:

@@ -18,6 +18,7 @@ from ....aai_models.align.alignment import CLIP_L_ROWS
 from ....aai_models.align.audiotoken.encoder import audiotoken_input, require_different, unlike_inputs
 from ....aai_models.align.audiotoken.files import AudioTokenFiles, read_files
 from ....aai_models.align.audiotoken.model import AudioTokenNet
+from ..base.loading import load_model
 from .hosted import Streamed, finite, storage_type
 
 NO_DROPOUT = -1
@@ -69,11 +70,10 @@ class HostedAudioToken:
 
     def run(self, fbank: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mel (B, F, 128) -> rows (B, 768), class probabilities (B, classes); float32, CPU."""
-        mm.throw_exception_if_processing_interrupted()
         config = self.model.beats.config
         tokens = fbank.shape[1] // 2  # 8 for each 16 frames
         values = tokens * (6 * config.mlp_dim + 3 * config.heads * tokens)
-        mm.load_models_gpu([self.patcher], memory_required=4 * fbank.shape[0] * values)
+        load_model(self.patcher, memory_required=4 * fbank.shape[0] * values)
         rows, probabilities = self.model(fbank.to(self.patcher.load_device, torch.float32), self.seed)
         return finite(rows.cpu()), probabilities.cpu()
 

@@ -27,6 +27,7 @@ from ....aai_models.align.texts import OwnTexts, own_texts
 from ....aai_models.audio.fbank import encoder_input, mean_of_windows
 from ....aai_models.errors import CheckpointError
 from ..base.digest import identify
+from ..base.loading import load_model
 from ..base.model_files import read_tensors
 from .audiotoken import NO_DROPOUT, HostedAudioToken, load_audiotoken
 from .hosted import Streamed, finite, storage_type
@@ -88,9 +89,8 @@ class HostedCAVT:
         return self._run(self.model.encode_image, pixels, self.model.config.image_tokens)
 
     def _run(self, encode, batch: Tensor, tokens: int) -> Tensor:
-        mm.throw_exception_if_processing_interrupted()
         activations = batch.shape[0] * tokens * self.model.config.mlp_dim * 4
-        mm.load_models_gpu([self.patcher], memory_required=6 * activations)
+        load_model(self.patcher, memory_required=6 * activations)
         return encode(batch.to(self.patcher.load_device, torch.float32)).cpu()
 
 
@@ -139,8 +139,7 @@ class HostedTransformers:
         return self._texts
 
     def _load(self) -> None:
-        mm.throw_exception_if_processing_interrupted()
-        mm.load_models_gpu([self.patcher], force_full_load=True)
+        load_model(self.patcher, force_full_load=True)
 
     def hear(self, waveform: Tensor, sample_rate: int, **policies: str) -> tuple[Tensor, tuple[float, ...]]:
         """`encode`, and no norms: these models give unit vectors."""
@@ -161,8 +160,8 @@ class HostedTransformers:
 class HostedTexts:
     """The text side of a `HostedTransformers`: the same weights, loaded by the host when texts are encoded."""
 
-    def __init__(self, texts: OwnTexts, load: Callable[[], None], patcher):
-        self._texts, self._load_model, self._patcher = texts, load, patcher
+    def __init__(self, texts: OwnTexts, load_model: Callable[[], None], patcher):
+        self._texts, self._load_model, self._patcher = texts, load_model, patcher
         self.dim, self.name, self.prompt, self.scale = texts.dim, texts.name, texts.prompt, texts.scale
 
     @cached_property

@@ -15,6 +15,7 @@ from ....aai_models.align.imagebind import TOKENS, ImageBindAudio, require_heari
 from ....aai_models.align.imagebind_audio import mel_pictures
 from ....aai_models.align.imagebind_files import read_trunk
 from ....aai_models.align.imagebind_text import has_text
+from ..base.loading import load_model
 from .hosted import Streamed, finite, storage_type
 from .imagebind_texts import ClipHTexts, TrunkTexts, texts_of_clip
 
@@ -72,9 +73,8 @@ class HostedImageBind:
         return finite(self.model.embed(torch.cat(raw).unflatten(0, pictures.shape[:2])))
 
     def _run(self, batch: Tensor) -> Tensor:
-        mm.throw_exception_if_processing_interrupted()
         activations = batch.shape[0] * TOKENS * self.model.config.mlp_dim * 4
-        mm.load_models_gpu([self.patcher], memory_required=6 * activations)
+        load_model(self.patcher, memory_required=6 * activations)
         return self.model(batch.to(self.patcher.load_device, torch.float32)).cpu()
 
 

@@ -27,6 +27,7 @@ from ....aai_models.errors import CheckpointError
 from ....aai_models.shapes import first_difference, shapes_of
 from ..base.digest import patched_digest
 from ..base.folders import file_fingerprint
+from ..base.loading import load_model
 from ..base.prompt_words import sub_tokenizers
 from .hosted import Streamed, finite, storage_type
 
@@ -85,7 +86,7 @@ class TrunkTexts(_TextsOfViTH):
             model = _build(read_text(self._path), os.path.basename(self._path), self.dim)
             device, offload = mm.text_encoder_device(), mm.text_encoder_offload_device()
             self._patcher = Streamed(model, load_device=device, offload_device=offload)
-        mm.load_models_gpu([self._patcher])
+        load_model(self._patcher)
         return self._patcher.model, self._patcher.load_device
 
     def _ids(self, text: str) -> list[int]:
@@ -110,7 +111,8 @@ class ClipHTexts(_TextsOfViTH):
         return patched_digest(self._clip.patcher)
 
     def _load(self) -> tuple[nn.Module, torch.device]:
-        self._clip.load_model()
+        with torch.inference_mode():
+            self._clip.load_model()
         return self._clip.cond_stage_model.clip_h.transformer, self._clip.patcher.load_device
 
     def _ids(self, text: str) -> list[int]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....aai_models.align.images import MEAN, SIZE, STD
+from ..base.loading import load_model
 from ..hear.encoders import HostedCAVT
 
 
@@ -24,7 +25,7 @@ class PocketVision(comfy.clip_vision.ClipVisionModel):
 
     def encode_image(self, image: Tensor, crop: bool = True) -> comfy.clip_vision.Output:
         """Pictures (B, H, W, 3) in 0..1 -> the host's output: `image_embeds` (B, D) unit vectors, states (B, 49, D)."""
-        mm.load_model_gpu(self.patcher)
+        load_model(self.patcher)
         statistics = {"mean": self.image_mean, "std": self.image_std}
         pixels = comfy.clip_vision.clip_preprocess(
             image.to(self.load_device).float(), size=SIZE, crop=crop, **statistics
