@@ -15,7 +15,8 @@
 
 // For emulated_device.py.
 extern "C" {
-void emulated_begin(int devices, unsigned long long capacity, int float64) {
+void emulated_begin(int devices, unsigned long long capacity, int float64, int sizes) {
+  sizes_alone = sizes != 0;
   count = std::min(devices, kMostDevices);
   has_float64 = float64 != 0;
   for (auto& memory : memories) memory.capacity = capacity;

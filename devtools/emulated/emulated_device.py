@@ -25,7 +25,8 @@ def begin(torch) -> None:
     count = int(os.environ.get("AAI_EMULATED_DEVICES", "1"))
     capacity = int(float(os.environ.get("AAI_EMULATED_GIB", "64")) * GIB)
     float64 = os.environ.get("AAI_EMULATED_FLOAT64", "on") != "off"
-    _library.emulated_begin(count, ctypes.c_ulonglong(capacity), int(float64))
+    sizes_alone = os.environ.get("AAI_EMULATED_SIZES", "off") == "on"
+    _library.emulated_begin(count, ctypes.c_ulonglong(capacity), int(float64), int(sizes_alone))
     torch.version.cuda = None  # what a PyTorch for another maker's devices says
     for functions in (_devices(torch), _memory(torch), _random(torch)):
         for name, function in functions.items():

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <ATen/EmptyTensor.h>
+#include <ATen/native/ConvUtils.h>
 #include <ATen/native/Resize.h>
 #include <torch/library.h>
+
+#include <c10/util/strides.h>
 
 #include <limits>
 
@@ -28,6 +31,22 @@ Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional
   return result;
 }
 
+bool is_large(const Tensor& tensor) {
+  return sizes_alone && tensor.numel() > kSmall;
+}
+
+// Memory of the device with nothing in it; zeros where it is small enough to be computed with.
+Tensor unwritten(at::IntArrayRef size, at::IntArrayRef stride, at::ScalarType dtype, c10::DeviceIndex index) {
+  auto result = empty_strided(size, stride, dtype, std::nullopt, c10::Device(kKind, index), std::nullopt);
+  if (!is_large(result) && result.storage().nbytes() > 0)
+    std::memset(result.storage().mutable_data(), 0, result.storage().nbytes());
+  return result;
+}
+
+Tensor unwritten_like(const Tensor& tensor) {
+  return unwritten(tensor.sizes(), c10::contiguous_strides(tensor.sizes()), tensor.scalar_type(), tensor.device().index());
+}
+
 Tensor either_as_cpu(const Tensor& tensor) {
   return tensor.defined() && tensor.device().type() == kKind ? as_cpu(tensor) : tensor;
 }
@@ -37,6 +56,7 @@ std::optional<Tensor> maybe_as_cpu(const std::optional<Tensor>& tensor) {
 }
 
 Tensor& copy_(Tensor& self, const Tensor& source, bool) {
+  if (is_large(self)) return self;
   at::AutoDispatchBelowADInplaceOrView below;
   either_as_cpu(self).copy_(either_as_cpu(source));
   return self;
@@ -79,6 +99,12 @@ Tensor convolution(const Tensor& input, const Tensor& weight, const std::optiona
                    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool transposed,
                    c10::SymIntArrayRef output_padding, c10::SymInt groups) {
   at::AutoDispatchBelowADInplaceOrView below;
+  if (is_large(input) || is_large(weight)) {
+    TORCH_CHECK(!transposed, "Sizes alone of a transposed convolution are not known");
+    const auto size = at::native::conv_output_size(input.sizes(), weight.sizes(), C10_AS_INTARRAYREF_SLOW(padding),
+                                                   C10_AS_INTARRAYREF_SLOW(stride), C10_AS_INTARRAYREF_SLOW(dilation));
+    return at::zeros(size, input.options());
+  }
   const auto result = at::convolution_symint(either_as_cpu(input), either_as_cpu(weight), maybe_as_cpu(bias), stride,
                                              padding, dilation, transposed, output_padding, groups);
   return adopted(result, input.device().index());
@@ -91,6 +117,11 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& grad, cons
                                                         std::array<bool, 3> mask) {
   at::AutoDispatchBelowADInplaceOrView below;
   const auto index = input.device().index();
+  if (is_large(grad) || is_large(input) || is_large(weight)) {
+    auto asked = [&](bool is_asked, const Tensor& of) { return is_asked ? unwritten_like(of) : Tensor(); };
+    return {asked(mask[0], input), asked(mask[1], weight),
+            mask[2] ? at::zeros({grad.size(1)}, grad.options()) : Tensor()};
+  }
   const std::vector<c10::SymInt> channels{grad.sym_size(1)};
   auto [of_input, of_weight, of_bias] =
       at::convolution_backward_symint(either_as_cpu(grad), either_as_cpu(input), either_as_cpu(weight),
@@ -106,6 +137,10 @@ std::tuple<Tensor, Tensor, Tensor> group_norm(const Tensor& input, const std::op
                                               int64_t groups, double eps) {
   at::AutoDispatchBelowADInplaceOrView below;
   const auto index = input.device().index();
+  if (is_large(input)) {
+    auto statistics = [&] { return at::zeros({n, groups}, input.options().dtype(at::kFloat)); };
+    return {unwritten_like(input), statistics(), statistics()};
+  }
   auto [output, mean, rstd] = at::native_group_norm(either_as_cpu(input).contiguous(), maybe_as_cpu(weight),
                                                     maybe_as_cpu(bias), n, c, hw, groups, eps);
   return {adopted(output, index), adopted(mean, index), adopted(rstd, index)};
@@ -116,6 +151,10 @@ std::tuple<Tensor, Tensor, Tensor> group_norm_backward(const Tensor& grad, const
                                                        int64_t c, int64_t hw, int64_t groups, std::array<bool, 3> mask) {
   at::AutoDispatchBelowADInplaceOrView below;
   const auto index = input.device().index();
+  if (is_large(input)) {
+    auto of_channels = [&](bool is_asked) { return is_asked ? at::zeros({c}, input.options()) : Tensor(); };
+    return {mask[0] ? unwritten_like(input) : Tensor(), of_channels(mask[1]), of_channels(mask[2])};
+  }
   auto [of_input, of_weight, of_bias] = at::native_group_norm_backward(
       either_as_cpu(grad).contiguous(), either_as_cpu(input).contiguous(), either_as_cpu(mean), either_as_cpu(rstd),
       maybe_as_cpu(weight), n, c, hw, groups, mask);
@@ -153,11 +192,15 @@ using Attended = std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::Sy
 Attended attention(const Tensor& query, const Tensor& key, const Tensor& value, const std::optional<Tensor>& bias,
                    double dropout, bool causal, bool, std::optional<double> scale) {
   at::AutoDispatchBelowADInplaceOrView below;
+  auto none = [&] { return at::empty({0}, query.options().dtype(at::kLong)); };
+  if (is_large(query) || is_large(key)) {
+    const auto statistics = at::zeros({query.size(0), query.size(1), query.size(2)}, query.options().dtype(at::kFloat));
+    return {unwritten_like(query), statistics, none(), none(), query.sym_size(2), key.sym_size(2), none(), none(), none()};
+  }
   const auto mask = maybe_as_cpu(bias);
   auto [output, logsumexp] = at::_scaled_dot_product_flash_attention_for_cpu(
       either_as_cpu(query), either_as_cpu(key), either_as_cpu(value), dropout, causal, mask, scale);
   const auto index = query.device().index();
-  auto none = [&] { return at::empty({0}, query.options().dtype(at::kLong)); };
   return {adopted(output, index), adopted(logsumexp, index), none(), none(), query.sym_size(2), key.sym_size(2), none(),
           none(), none()};
 }
@@ -167,6 +210,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(
     const Tensor& out, const Tensor& logsumexp, const Tensor&, const Tensor&, c10::SymInt, c10::SymInt, double dropout,
     bool causal, const Tensor&, const Tensor&, std::optional<double> scale) {
   at::AutoDispatchBelowADInplaceOrView below;
+  if (is_large(query) || is_large(key))
+    return {unwritten_like(query), unwritten_like(key), unwritten_like(value), Tensor()};
   const auto mask = maybe_as_cpu(bias);
   auto [of_query, of_key, of_value] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
       either_as_cpu(grad), either_as_cpu(query), either_as_cpu(key), either_as_cpu(value), either_as_cpu(out),

@@ -17,6 +17,7 @@ using c10::IValue;
 constexpr auto kKind = c10::DeviceType::XPU;
 const c10::DispatchKeySet kKeys(c10::DispatchKey::XPU);
 constexpr int kMostDevices = 2;
+constexpr int64_t kSmall = 1 << 16;  // elements; more is large where sizes alone count
 constexpr size_t kBlock = 512;  // bytes; what is given out are whole blocks, as on a GPU
 
 struct Memory {
@@ -26,6 +27,7 @@ struct Memory {
 std::array<Memory, kMostDevices> memories;
 std::atomic<int> count{1};
 std::atomic<bool> has_float64{true};
+std::atomic<bool> sizes_alone{false};  // see sizes.h
 thread_local c10::DeviceIndex current = 0;
 
 size_t in_blocks(size_t bytes) {

@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "devices.h"
+#include "sizes.h"
 
 namespace {
 
@@ -67,6 +68,7 @@ void check_mixed(const c10::OperatorHandle& op, const std::vector<Tensor>& other
 }
 
 void on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  if (by_size_alone(op, stack)) return;
   const auto& arguments = op.schema().arguments();
   const size_t first = stack->size() - arguments.size();
   Call call;
@@ -78,18 +80,8 @@ void on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   };
   for (size_t i = 0; i < arguments.size(); ++i) {
     IValue& value = (*stack)[first + i];
-    if (value.isTensor()) {
-      value = swap(value.toTensor());
-    } else if (value.isTensorList()) {
-      c10::List<Tensor> swapped;
-      for (const Tensor& tensor : value.toTensorVector()) swapped.push_back(swap(tensor));
-      value = swapped;
-    } else if (value.isOptionalTensorList()) {
-      c10::List<std::optional<Tensor>> swapped;
-      for (const auto& tensor : value.toOptionalTensorVector())
-        swapped.push_back(tensor ? std::optional<Tensor>(swap(*tensor)) : std::nullopt);
-      value = swapped;
-    } else if (value.isDevice()) {
+    if (replace_tensors(value, swap)) continue;
+    if (value.isDevice()) {
       if (call.index < 0 && value.toDevice().has_index()) call.index = value.toDevice().index();
       value = c10::Device(at::kCPU);
     } else if (arguments[i].name() == "generator") {
@@ -109,16 +101,8 @@ void on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   if (drawn_from.defined()) generator.set_state(drawn_from.get_state());
   call.settle();
   const size_t results = op.schema().returns().size();
-  for (size_t i = stack->size() - results; i < stack->size(); ++i) {
-    IValue& value = (*stack)[i];
-    if (value.isTensor()) {
-      value = call.to_device(value.toTensor());
-    } else if (value.isTensorList()) {
-      c10::List<Tensor> swapped;
-      for (const Tensor& tensor : value.toTensorVector()) swapped.push_back(call.to_device(tensor));
-      value = swapped;
-    }
-  }
+  for (size_t i = stack->size() - results; i < stack->size(); ++i)
+    replace_tensors((*stack)[i], [&](const Tensor& tensor) { return call.to_device(tensor); });
 }
 
 TORCH_LIBRARY_IMPL(_, XPU, m) {

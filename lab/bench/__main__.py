@@ -16,8 +16,8 @@ BENCHMARKS = (
     *("import", "stock", "fbank", "loudness", "tower", "library", "decode"),
     *("attention", "edit", "bank", "scale", "batch", "adapt", "align", "meaning"),
 )
-# Minutes of training, or figures that need recordings: they say nothing about speed.
-BY_NAME = ("ablation", "word", "figures", "hear")
+# Minutes of training, figures that need recordings, or memory alone: they say nothing about speed.
+BY_NAME = ("ablation", "word", "figures", "hear", "memory")
 
 
 def run(name: str, version: str) -> dict:

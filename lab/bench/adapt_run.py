@@ -15,13 +15,15 @@ from devtools.server import Workspace
 HERE = Path(__file__).parent
 
 
-def child(host: Host, command: str, script: str = "adapt_child", **arguments) -> dict:
+def child(
+    host: Host, command: str, script: str = "adapt_child", environment: dict[str, str] | None = None, **arguments
+) -> dict:
     """The result of one command of a child; raises `DevError` with the end of its output."""
     with Workspace() as workspace:
         text = json.dumps({"folder": str(workspace.root), **arguments})
         # One thread, so that the processor's time is the time of a quiet machine; a GPU is timed by the wall.
         threads = {"OMP_NUM_THREADS": "1"} if device.current() == "cpu" else {}
-        options = {"cwd": host.comfyui, "env": {**os.environ, **threads}}
+        options = {"cwd": host.comfyui, "env": {**os.environ, **threads, **(environment or {})}}
         done = subprocess.run(
             [host.python, str(HERE / f"{script}.py"), command, text],
             capture_output=True,

@@ -114,6 +114,19 @@ def memory() -> dict[str, int]:
     }
 
 
+def step_of_large_tensors() -> dict[str, object]:
+    """The peak of a step, and the shapes that it leaves; with sizes alone it is the same."""
+    first, second = nn.Conv2d(8, 16, 3, padding=1, stride=2).to(DEVICE), OutOfOrder().to(DEVICE)
+    x = torch.zeros(2, 8, 128, 128, device=DEVICE, requires_grad=True)
+    torch.xpu.reset_peak_memory_stats()
+    before = torch.xpu.memory_allocated()
+    y = F.gelu(F.silu(first(x))[:, :8])
+    loss = F.mse_loss(torch.cat([second(y), second(y)], 1).float(), torch.zeros(2, 8192, 8, device=DEVICE))
+    loss.backward()
+    shapes = [list(t.shape) for t in (y, loss, x.grad, *(p.grad for p in first.parameters()))]
+    return {"peak": torch.xpu.max_memory_allocated() - before, "shapes": shapes, "finite": bool(loss.isfinite())}
+
+
 def random_numbers() -> dict[str, bool]:
     torch.manual_seed(3)
     first, processor = torch.randn(4, device=DEVICE).cpu(), torch.randn(4)
@@ -126,4 +139,5 @@ def random_numbers() -> dict[str, bool]:
 
 if __name__ == "__main__":
     results = [refusals, in_float64, distances, moved, backward_is_elsewhere, memory, random_numbers]
+    results.append(step_of_large_tensors)
     print(json.dumps({work.__name__: work() for work in results}))

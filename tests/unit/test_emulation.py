@@ -64,6 +64,11 @@ def test_its_random_numbers_are_its_own(found):
     assert found["random_numbers"] == {"repeat": True, "untouched": True}
 
 
+def test_sizes_alone_take_what_the_computed_step_takes(found):
+    alone = run(AAI_EMULATED_SIZES="on")["step_of_large_tensors"]
+    assert alone == found["step_of_large_tensors"] and alone["finite"] and alone["peak"] > 2**20
+
+
 class TestWithoutACompiler:
     def test_it_is_one_sentence(self, monkeypatch):
         monkeypatch.setattr(emulation.shutil, "which", lambda _name: None)
