@@ -35,6 +35,7 @@ size_t in_blocks(size_t bytes) {
 }
 
 void take(c10::DeviceIndex index, size_t bytes) {
+  if (bytes == 0) return;
   auto& memory = memories.at(index);
   const size_t now = memory.allocated += bytes;
   if (now > memory.capacity) {

@@ -46,6 +46,6 @@ def _row(
     found = child(host, command, script="memory_child", environment=environment, **arguments)
     kept = ", ".join(f"{count} in {place}" for place, count in found.get("places", {}).items())
     what = "training" if command == "step" else "source and an edit" if edits else "picture"
-    how = found.get("way") or (f"source kept: {kept}" if kept else "")
-    peak = f"{found['peak'] / GIB:.2f}" if "peak" in found else found["said"].partition(".")[0]
+    how = found.get("way") or ("out of memory" if "said" in found else f"source kept: {kept}" if kept else "")
+    peak = f"{found['peak'] / GIB:.2f}" if "peak" in found else "-"
     return [what, NAMES[family], WEIGHTS[weights], f"{free:g}", how, peak]

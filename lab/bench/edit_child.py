@@ -19,9 +19,9 @@ def edits(arguments: dict) -> dict:
     model, clip, _ = build()
     rows = []
     for count in arguments["counts"]:
-        taken = {_edited: [], _plain: []}
+        taken = {edited: [], plain: []}
         for number in range(ROUNDS + 1):
-            for run in (_edited, _plain) if number % 2 else (_plain, _edited):
+            for run in (edited, plain) if number % 2 else (plain, edited):
                 started = clock()
                 run(model, clip, count)
                 taken[run].append(clock() - started)
@@ -47,7 +47,7 @@ def _sample(model, positive, negative, pictures: int = 1) -> None:
     )
 
 
-def _edited(model, clip, count: int) -> None:
+def edited(model, clip, count: int) -> None:
     import torch
     from aai_pack.nodes.host.inject import edits, prompt_to_prompt
 
@@ -57,7 +57,7 @@ def _edited(model, clip, count: int) -> None:
         _sample(prompt_to_prompt.patched(model), planned, negative, 1 + count)
 
 
-def _plain(model, clip, count: int) -> None:
+def plain(model, clip, count: int) -> None:
     import torch
 
     with torch.inference_mode():

@@ -1,6 +1,6 @@
-"""What a training step of a model of full size takes on a device: prints a line of JSON.
+"""What a training step or an edit with a model of full size takes on a device: prints a line of JSON.
 
-    python memory_child.py step ARGUMENTS_AS_JSON
+    python memory_child.py step|edit ARGUMENTS_AS_JSON
 
 The working folder is a ComfyUI tree, the device is the emulated one with sizes alone: each tensor's memory is counted as
 PyTorch asks for it, and nothing large is computed.
@@ -15,35 +15,26 @@ sys.path.insert(0, str(Path(__file__).parent))
 from adapt_child import answer, train
 
 GIB = 2**30
-FULL = {"image_size": 32, "use_spatial_transformer": True, "legacy": False, "in_channels": 4, "out_channels": 4}
-FULL |= {"model_channels": 320, "use_temporal_resblock": False, "use_temporal_attention": False}
-SD15 = {
-    **FULL,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "num_heads": 8,
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1] * 9 + [0] * 3,
-    "transformer_depth_middle": 1,
-    "context_dim": 768,
-    "use_linear_in_transformer": False,
-    "adm_in_channels": None,
+# Each model's shape beside that of SD1.5, and how large its pictures are.
+FAMILIES = {
+    "SD15": ({}, 512),
+    "SDXL": (
+        {
+            "num_res_blocks": [2, 2, 2],
+            "channel_mult": [1, 2, 4],
+            "num_heads": -1,
+            "num_head_channels": 64,
+            "transformer_depth": [0, 0, 2, 2, 10, 10],
+            "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+            "transformer_depth_middle": 10,
+            "context_dim": 2048,
+            "use_linear_in_transformer": True,
+            "num_classes": "sequential",
+            "adm_in_channels": 2816,
+        },
+        1024,
+    ),
 }
-SDXL = {
-    **FULL,
-    "num_res_blocks": [2, 2, 2],
-    "channel_mult": [1, 2, 4],
-    "num_heads": -1,
-    "num_head_channels": 64,
-    "transformer_depth": [0, 0, 2, 2, 10, 10],
-    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
-    "transformer_depth_middle": 10,
-    "context_dim": 2048,
-    "use_linear_in_transformer": True,
-    "num_classes": "sequential",
-    "adm_in_channels": 2816,
-}
-FAMILIES = {"SD15": (SD15, 512), "SDXL": (SDXL, 1024)}  # and pictures of so many pixels
 
 
 def build(family: str, weights: str):
@@ -53,9 +44,10 @@ def build(family: str, weights: str):
     import torch
     from aai_pack.devtools import in_process
     from aai_pack.devtools.stand_in import WeightMaker, taesd_tensors
+    from adapt_models import UNET
 
     with torch.inference_mode(), in_process.whole_weights():
-        config = getattr(comfy.supported_models, family)(dict(FAMILIES[family][0]))
+        config = getattr(comfy.supported_models, family)({**UNET, **FAMILIES[family][0]})
         stored = getattr(torch, weights)
         config.set_inference_dtype(stored, None if stored == torch.float16 else torch.float16)
         network = config.get_model({}, "", device="cpu")
@@ -111,7 +103,7 @@ def edit(arguments: dict) -> dict:
     source_memory.AttentionBank.begin = noted
     edit_child.SIDE, edit_child.STEPS = FAMILIES[arguments["family"]][1], 3
     model, clip, _ = limited(arguments)
-    run = edit_child._edited if arguments["edits"] else edit_child._plain
+    run = edit_child.edited if arguments["edits"] else edit_child.plain
     try:
         run(model, clip, arguments["edits"])
     except torch.OutOfMemoryError as error:
