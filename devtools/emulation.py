@@ -76,7 +76,7 @@ def _ensure_compiler() -> str:
 
 def _compile(compiler: str, torch: Path, abi: int, library: Path) -> None:
     include, libraries, partial = torch / "include", torch / "lib", library.with_suffix(".partial")
-    command = [compiler, "-O1", "-std=c++17", "-shared", "-fPIC", f"-D_GLIBCXX_USE_CXX11_ABI={abi}"]
+    command = [compiler, "-O1", "-std=c++20", "-shared", "-fPIC", f"-D_GLIBCXX_USE_CXX11_ABI={abi}"]
     command += [f"-I{include}", f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", str(SOURCE), "-o", str(partial)]
     command += [f"-L{libraries}", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{libraries}"]
     run_quietly(command, "Compiling the emulated device")

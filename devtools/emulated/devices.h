@@ -29,13 +29,13 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void uncheckedSetDevice(c10::Device device) const noexcept override {
     if (device.has_index()) current = device.index();
   }
-  c10::Stream getStream(c10::Device device) const override {
+  c10::Stream getStream(c10::Device device) const noexcept override {
     return c10::Stream(c10::Stream::DEFAULT, device.has_index() ? device : getDevice());
   }
   c10::Stream getNewStream(c10::Device device, int) const override {
     return getStream(device);
   }
-  c10::Stream exchangeStream(c10::Stream stream) const override {
+  c10::Stream exchangeStream(c10::Stream stream) const noexcept override {
     return stream;
   }
   // Always all: the threads of the backward pass are counted once.
@@ -75,15 +75,16 @@ at::Generator& default_generator(c10::DeviceIndex index) {
 }
 
 struct XPUHooks final : at::XPUHooksInterface {
-  explicit XPUHooks(at::XPUHooksArgs) {}
+  template <typename... Arguments>  // none in new versions of PyTorch
+  explicit XPUHooks(const Arguments&...) {}
   void init() const override {}
   bool hasXPU() const override {
     return true;
   }
-  bool isBuilt() const override {
+  bool isBuilt() const {  // these two without `override`: PyTorch 2.6 does not know them
     return true;
   }
-  bool isAvailable() const override {
+  bool isAvailable() const {
     return true;
   }
   bool hasPrimaryContext(c10::DeviceIndex) const override {
@@ -125,17 +126,16 @@ struct XPUHooks final : at::XPUHooksInterface {
   void deviceSynchronize(c10::DeviceIndex) const override {}
 };
 
-using at::XPUHooksArgs;
 using at::XPUHooksRegistry;
 using at::RegistererXPUHooksRegistry;
 REGISTER_XPU_HOOKS(XPUHooks);
 
 // A PyTorch that was built for CUDA looks for no other device, also where there is no GPU. Here it was not.
 struct NoCUDA final : at::CUDAHooksInterface {
-  explicit NoCUDA(at::CUDAHooksArgs) {}
+  template <typename... Arguments>
+  explicit NoCUDA(const Arguments&...) {}
 };
 
-using at::CUDAHooksArgs;
 using at::CUDAHooksRegistry;
 using at::RegistererCUDAHooksRegistry;
 const RegistererCUDAHooksRegistry no_cuda("CUDAHooks", c10::REGISTRY_PREFERRED, CUDAHooksRegistry(),
