@@ -45,7 +45,7 @@ def test_features_are_those_of_the_words_as_prompts(models):
         for word, feature in zip(words, features, strict=True):
             ((chunk),) = clip.tokenize(word)["l"]
             whole = encoder([[entry[0] for entry in chunk]])[1][0]
-            assert torch.allclose(feature, whole, atol=1e-4), word
+            assert torch.allclose(feature.cpu(), whole.cpu(), atol=1e-4), word
         clip.cond_stage_model.reset_clip_options()
 
 
@@ -74,7 +74,7 @@ def test_a_word_may_be_its_nearest_words(models, own_folder):
         }
         plain, _ = bridging.word_from_sound(models[1], micro.sound(), 1.0, WORDS, aligned_with="clip_l")
         _, ids = bridging.whole_words(models[1])
-        rows = F.normalize(vocabulary_rows(models[1], "clip_l")[ids].float(), dim=-1)
+        rows = F.normalize(vocabulary_rows(models[1], "clip_l")[ids].float().cpu(), dim=-1)
     near = [float((rows @ F.normalize(word.vectors["clip_l"][0], dim=-1)).max()) for word in made.values()]
     assert torch.equal(made[0.0].vectors["clip_l"], plain.vectors["clip_l"])
     assert near == sorted(near) and near[2] > near[0]

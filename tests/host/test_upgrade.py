@@ -6,11 +6,15 @@ import json
 import shutil
 
 import pytest
+from aai_pack.devtools import device
 from aai_pack.devtools.hosts import OLDEST_VERSION
 from aai_pack.tests.unit.test_upgrade import OLD, PROMPTS
 from PIL import Image
 
-UNLIKE = OLDEST_VERSION  # computes with the models in another way than 0.30.0, on which the trainings were made
+
+def is_alike(host) -> bool:
+    """Whether the models are computed as where the trainings were made: ComfyUI 0.30.0 on a processor."""
+    return host.version != OLDEST_VERSION and device.current() == "cpu"
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +42,18 @@ def test_a_finished_training_gives_its_word_again(upgraded, host):
     run = upgraded.run(PROMPTS["made"]["train"])
     assert run.status == "success", run.message
     is_known = any("e37fd05d7209ecd81debae57 was already complete" in text for text in run.texts)
-    assert is_known == (host.version != UNLIKE)
+    assert is_known == is_alike(host)
 
 
 def test_a_stopped_training_goes_on(upgraded, host):
     graph = json.loads(json.dumps(PROMPTS["made"]["cut"]))
     graph["5"]["inputs"]["resume_from"] = "c593dd651222ef9fbe50207d"
     run = upgraded.run(graph, on_event=lambda event: event["type"] == "progress" and event["data"]["value"] > 26)
-    if host.version != UNLIKE:
+    if is_alike(host):
         assert run.status == "interrupted", run.message
         assert any("continues from step 25" in text for text in run.texts)
     else:
-        assert "began with other inputs: clip was" in run.message and "clear `resume_from`" in run.message
+        assert "began with other inputs: " in run.message and "clear `resume_from`" in run.message
 
 
 def test_words_and_a_batch(upgraded, workspace):
