@@ -68,9 +68,8 @@ def _devices(torch) -> dict:
         "is_available": lambda: True,
         "is_initialized": lambda: True,
         "device": _Device,
-        "device_count": lambda: (
-            _library.emulated_count()
-        ),  # not the function itself, which PyTorch cannot put into a set
+        # Not the library's own functions, which PyTorch cannot put into a set.
+        "device_count": lambda: _library.emulated_count(),
         "set_device_count": lambda count: _library.emulated_set_count(count),  # not in PyTorch
         "current_device": lambda: _library.emulated_current(),
         "set_device": lambda device: _library.emulated_set_current(_index(device)),

@@ -55,6 +55,10 @@ std::optional<Tensor> maybe_as_cpu(const std::optional<Tensor>& tensor) {
   return tensor && tensor->defined() ? std::optional<Tensor>(either_as_cpu(*tensor)) : std::nullopt;
 }
 
+Tensor maybe_adopted(const Tensor& result, c10::DeviceIndex index) {
+  return result.defined() ? adopted(result, index) : result;
+}
+
 Tensor& copy_(Tensor& self, const Tensor& source, bool) {
   if (is_large(self)) return self;
   at::AutoDispatchBelowADInplaceOrView below;
@@ -127,8 +131,7 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& grad, cons
       at::convolution_backward_symint(either_as_cpu(grad), either_as_cpu(input), either_as_cpu(weight),
                                       at::OptionalSymIntArrayRef(channels), stride, padding, dilation, transposed,
                                       output_padding, groups, mask);
-  auto on_device = [&](const Tensor& tensor) { return tensor.defined() ? adopted(tensor, index) : tensor; };
-  return {on_device(of_input), on_device(of_weight), on_device(of_bias)};
+  return {maybe_adopted(of_input, index), maybe_adopted(of_weight, index), maybe_adopted(of_bias, index)};
 }
 
 // Intel's kernels take these in any order of memory, so that PyTorch puts nothing in order for them; the processor's do not.
@@ -158,8 +161,7 @@ std::tuple<Tensor, Tensor, Tensor> group_norm_backward(const Tensor& grad, const
   auto [of_input, of_weight, of_bias] = at::native_group_norm_backward(
       either_as_cpu(grad).contiguous(), either_as_cpu(input).contiguous(), either_as_cpu(mean), either_as_cpu(rstd),
       maybe_as_cpu(weight), n, c, hw, groups, mask);
-  auto on_device = [&](const Tensor& tensor) { return tensor.defined() ? adopted(tensor, index) : tensor; };
-  return {on_device(of_input), on_device(of_weight), on_device(of_bias)};
+  return {maybe_adopted(of_input, index), maybe_adopted(of_weight, index), maybe_adopted(of_bias, index)};
 }
 
 // Attention keeps no scores, as on a GPU.
