@@ -14,8 +14,7 @@ from ...pocket.models.autoencoder import SCALE, Autoencoder
 from ...pocket.world.names import UNSEEN
 from ...pocket.world.scene import draw, random_scene
 from .pictures import to_tensor, training_scene
-from .runs import Budget, Machine, Run, Session, finishing_steps
-from .workers import Workers
+from .runs import Budget, Machine, Run, Session, at_work
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def train(config: AutoencoderConfig, out: Path, machine: Machine | None = None) 
     model = Autoencoder.fresh().to(machine.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     session = Session(run, model, optimiser, Budget(config.minutes))
-    with Workers(machine.workers) as workers, finishing_steps() as stop:
+    with at_work(machine) as (workers, stop):
         drawn = workers.ahead(drawings, ((config, step) for step in itertools.count(session.step)))
         while (share := session.budget.share) < 1 and not stop.asked:
             pictures = to_tensor(next(drawn), machine.device)

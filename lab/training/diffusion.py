@@ -27,7 +27,7 @@ from ...pocket.world.grammar import shape_number
 from ...pocket.world.scene import Scene, draw
 from .glance import Glance, portraits_of
 from .pictures import RANDOM_STYLES, to_tensor, to_uint8, training_scene
-from .runs import STOPPED, Budget, Machine, Run, Session, Stop, Team, finishing_steps
+from .runs import STOPPED, Budget, Machine, Run, Session, Stop, Team, at_work
 from .sampling import alphas_bar, guided, sample
 from .words import HIDDEN, Words, end_columns, indices
 from .workers import Workers
@@ -304,7 +304,7 @@ def train(config: DiffusionConfig, out: Path, machine: Machine | None = None) ->
     optimiser = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     session = Session(run, model, optimiser, Budget(config.minutes))
     drawn = config.first + config.fresh * session.step if session.step else 0
-    with Team(machine) as team, Workers(machine.workers) as workers, finishing_steps() as stop:
+    with Team(machine) as team, at_work(machine) as (workers, stop):
         pool = Pool(load_autoencoder(out), config, team, drawn, machine, workers)
         while len(pool.scenes) < min(config.most, config.first) // team.size and not stop.asked:
             pool.grow(min(256, config.first))

@@ -15,8 +15,7 @@ from ...pocket.world.names import COLOURS, PLACES, STYLES, THINGS
 from ...pocket.world.scene import Scene, draw, random_scene
 from .judge_model import Judge, judge_pictures
 from .pictures import to_tensor
-from .runs import Budget, Machine, Run, Session, finishing_steps
-from .workers import Workers
+from .runs import Budget, Machine, Run, Session, at_work
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def train(config: JudgeConfig, out: Path, machine: Machine | None = None) -> Pat
     judge = Judge(wide=config.seed > 0).to(machine.device)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=config.rate, weight_decay=0.02, fused=True)
     session = Session(run, judge, optimiser, Budget(config.minutes, clock=machine.clock))
-    with Workers(machine.workers) as workers, finishing_steps() as stop:
+    with at_work(machine) as (workers, stop):
         drawn = workers.ahead(drawings, ((config, step) for step in itertools.count(session.step)))
         while (share := session.budget.share) < 1 and not stop.asked:
             scenes, pictures = next(drawn)

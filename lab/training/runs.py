@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ...aai_models.align.train.processes import World
 from ...aai_models.devices import has_bf16
 from ...aai_models.errors import TrainingError
+from .workers import Workers
 
 SAVE_EVERY = 120.0  # seconds between checkpoints
 LOG_EVERY = 15.0
@@ -231,3 +232,10 @@ def finishing_steps() -> Iterator[Stop]:
         signal.signal(signal.SIGINT, before)
     if stop.asked:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def at_work(machine: Machine) -> Iterator[tuple[Workers, Stop]]:
+    """The machine's workers, and whether Ctrl-C was pressed: also while they are begun, so that the state is saved."""
+    with finishing_steps() as stop, Workers(machine.workers) as workers:
+        yield workers, stop

@@ -43,7 +43,7 @@ from ...pocket.world.scene import draw, random_scene
 from ...pocket.world.sounds import RATE, synthesise
 from .diffusion import NUMBER, Model
 from .pictures import SHAPES
-from .runs import Budget, Machine, Run, Session, finishing_steps
+from .runs import Budget, Machine, Run, Session, at_work
 from .takes import audible_starts, augment, mix, some_patches
 from .words import Words, end_columns, indices
 from .workers import Workers
@@ -248,7 +248,7 @@ def train(config: SoundConfig, out: Path, recordings: Path | None = None, machin
     optimiser = torch.optim.AdamW(
         trained, lr=config.rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
     )
-    with Workers(machine.workers) as workers, finishing_steps() as stop:
+    with at_work(machine) as (workers, stop):
         sounds, gallery = synthetic_clips(config, out, workers), Gallery(CLASSES + SHAPES, config, workers)
         session, parts = Session(run, model, optimiser, Budget(config.minutes, clock=machine.clock), decay=0.995), {}
         course = lessons(config, sounds, real, gallery, session.step)

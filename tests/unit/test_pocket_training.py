@@ -79,7 +79,7 @@ def test_workers_change_nothing_and_a_stopped_run_goes_on(part, tmp_path, count_
     alone = torch.load(module.train(config, tmp_path / "alone"), weights_only=True)
     assert len(count_steps.done) == 4  # three steps, and the look at the end
     # As two processes, of which the first run is stopped in its second step.
-    monkeypatch.setattr(module, "Workers", lambda count: KeptOpen(two))
+    monkeypatch.setattr(runs, "Workers", lambda count: KeptOpen(two))
     machine = runs.Machine(workers=2)
     count_steps(stop_after=2)
     with pytest.raises(KeyboardInterrupt):
@@ -94,6 +94,21 @@ def test_workers_change_nothing_and_a_stopped_run_goes_on(part, tmp_path, count_
         count_steps(steps=state["step"])
     both = torch.load(module.train(config, tmp_path / "two", machine=machine), weights_only=True)
     assert alone.keys() == both.keys() and all(torch.equal(alone[name], both[name]) for name in alone)
+
+
+@pytest.mark.parametrize("part", RUNS)
+def test_ctrl_c_while_the_workers_begin_still_saves(part, tmp_path, two, monkeypatch):
+    module, config = RUNS[part]
+
+    def begun(count: int) -> KeptOpen:
+        signal.raise_signal(signal.SIGINT)
+        return KeptOpen(two)
+
+    monkeypatch.setattr(runs, "Workers", begun)
+    with pytest.raises(KeyboardInterrupt):
+        module.train(config, tmp_path, machine=runs.Machine(workers=2))
+    (state,) = tmp_path.glob("*/state.pt")
+    assert torch.load(state, weights_only=True)["step"] == 0
 
 
 class KeptOpen:
@@ -167,7 +182,7 @@ def test_ctrl_c_ends_the_workers(tmp_path):
                 break
             time.sleep(0.1)
         assert len(began) >= 2 and process.poll() is None
-        # At once: the workers have just begun. Whether a step was made does not matter.
+        # At once: the workers have just begun, or are about to. Whether a step was made does not matter.
         os.killpg(process.pid, signal.SIGINT)
         _, told = process.communicate(timeout=120)
     finally:
