@@ -15,13 +15,14 @@ from pathlib import Path
 
 from .browser import install_from_debian
 from .cache import cache_root, ensure_folder, lock
-from .hosts import Host, run_quietly
+from .hosts import Host, explain_failure
 from .report import DevError, step
 
 PARTS = Path(__file__).parent / "emulated"
 SOURCE = PARTS / "accelerator.cpp"
 LIBRARY = "AAI_EMULATED_LIBRARY"
 COMPILERS = ("c++", "g++", "clang++")
+WHAT_COMPILES = "It takes PyTorch 2.6 to 2.14 and a compiler of C++20. Use these, or run with --device cpu."
 QUESTION = (
     "import json, pathlib, torch; print(json.dumps([torch.__version__, str(pathlib.Path(torch.__file__).parent),"
     " int(torch._C._GLIBCXX_USE_CXX11_ABI)]))"
@@ -79,5 +80,9 @@ def _compile(compiler: str, torch: Path, abi: int, library: Path) -> None:
     command = [compiler, "-O1", "-std=c++20", "-shared", "-fPIC", f"-D_GLIBCXX_USE_CXX11_ABI={abi}"]
     command += [f"-I{include}", f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", str(SOURCE), "-o", str(partial)]
     command += [f"-L{libraries}", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{libraries}"]
-    run_quietly(command, "Compiling the emulated device")
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode:
+        errors = (line for line in done.stdout.splitlines() if "error:" in line)
+        said = next(errors, done.stdout)  # the first one: the others often follow from it
+        raise DevError(explain_failure(f"Compiling the emulated device with {compiler}", said, WHAT_COMPILES))
     os.replace(partial, library)

@@ -96,7 +96,10 @@ def run_quietly(command: list[str], doing: str, **options) -> None:
         raise DevError(explain_failure(doing, done.stdout))
 
 
-def explain_failure(doing: str, output: str) -> str:
+AGAIN = "Call again; if it fails again, run with a clean cache (set AAI_CACHE to an empty folder)."
+
+
+def explain_failure(doing: str, output: str, else_do: str = AGAIN) -> str:
     """One line from a failed command's output: what was being done, the last error, what to do."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if "error" in line.lower()] or lines or ["no output"]
@@ -106,7 +109,7 @@ def explain_failure(doing: str, output: str) -> str:
     elif any(s in text for s in ("name resolution", "connection", "timed out", "proxyerror", "network is unreachable")):
         remedy = "The package index was not reached: check the network (or pip's index settings) and call again."
     else:
-        remedy = "Call again; if it fails again, run with a clean cache (set AAI_CACHE to an empty folder)."
+        remedy = else_do
     return f"{doing} failed: {telling[-1][:300]} -- {remedy}"
 
 

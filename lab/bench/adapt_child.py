@@ -125,11 +125,8 @@ def between(moments: list[float]) -> list[float]:
 def peer(_) -> dict:
     """The loop of diffusers' examples/textual_inversion/textual_inversion.py with latents made before (which it does
     not do, and which spares it a pass of the VAE in each step)."""
-    import comfy.model_management as mm
     import torch
-    import torch.nn.functional as F
     from adapt_models import as_diffusers, build
-    from diffusers import DDPMScheduler
 
     model, clip, vae = build()
     unet, text = as_diffusers(model, clip)
@@ -139,24 +136,34 @@ def peer(_) -> dict:
     latents = latents.clone()
     same = agreement(model, clip, unet, text, tokens)
     del model, clip, vae
-    end = tokens.index(49407)
+    peak, seconds = (PeakOnGPU if ON_GPU else Peak)(), []
+    peak.start()
+    loss = textual_inversion(unet, text, latents, tokens, STEPS + 1, lambda: seconds.append(clock()))
+    return {"step": statistics.median(between(seconds)), "peak": peak.stop(), "loss": loss, "same": same}
+
+
+def textual_inversion(unet, text, latents, tokens: list[int], steps: int, after_step) -> float:
+    """diffusers' loop with a new word before the end of the prompt; the last loss."""
+    import comfy.model_management as mm
+    import torch
+    import torch.nn.functional as F
+    from diffusers import DDPMScheduler
+
+    device, end = mm.get_torch_device(), tokens.index(49407)
     ids = torch.tensor([[*tokens[:end], 49408, *tokens[end:]][:77]])
     scheduler = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
     )
-    peak, device = (PeakOnGPU if ON_GPU else Peak)(), mm.get_torch_device()
-    peak.start()
+    text.resize_token_embeddings(49409, mean_resizing=False)
     unet, text, latents, ids = (x.to(device) for x in (unet, text.float(), latents.float(), ids))
-    text.resize_token_embeddings(49409)
     rows = text.get_input_embeddings().weight
     unet.requires_grad_(False), text.requires_grad_(False)
     rows.requires_grad_(True)
     text.train()
     optimizer = torch.optim.AdamW([rows], lr=5e-4, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
     original, others = rows.data.clone(), torch.arange(49409, device=device) != 49408
-    generator, seconds = torch.Generator().manual_seed(0), []
-    for _ in range(STEPS + 1):
-        started = clock()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
         z = latents[torch.randint(0, len(latents), (1,), generator=generator).to(device)]
         noise = torch.randn(z.shape, generator=generator).to(device)
         t = torch.randint(0, 1000, (1,), generator=generator).to(device)
@@ -170,8 +177,8 @@ def peer(_) -> dict:
         optimizer.zero_grad()
         with torch.no_grad():
             rows[others] = original[others]
-        seconds.append(clock() - started)
-    return {"step": statistics.median(seconds[1:]), "peak": peak.stop(), "loss": float(loss.detach()), "same": same}
+        after_step()
+    return float(loss.detach())
 
 
 def agreement(model, clip, unet, text, tokens) -> float:

@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from devtools import device
+from devtools import device, emulation
 from devtools.hosts import Host
 from devtools.report import DevError
 from devtools.server import Workspace
@@ -34,3 +34,9 @@ def child(
     if done.returncode:
         raise DevError(f"benchmark {command} failed:\n{(done.stderr or done.stdout)[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def sizes_alone(host: Host) -> dict[str, str]:
+    """The environment of a child on the emulated device that has half precision and computes nothing large."""
+    asked = {"AAI_DEVICE": "emulated", "AAI_EMULATED_HALF": "on", "AAI_EMULATED_SIZES": "on", "OMP_NUM_THREADS": "1"}
+    return {**emulation.environment(host), **asked}

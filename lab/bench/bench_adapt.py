@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from pathlib import Path
 
-from devtools.hosts import ensure_host
+from devtools.hosts import Host, ensure_host
 
 from .adapt_child import ON_GPU, SIDE, STEPS
-from .adapt_run import child
+from .adapt_run import child, sizes_alone
 
 ROUNDS = 2
 # What watches or keeps, its name in the child, and after how many steps it comes by default (previews: as advised).
@@ -55,12 +56,19 @@ def measure(version: str) -> dict:
     found = child(host, "modules")
     share = found["step"] / found["modules"]
     rows.append(["a step at 64 px, peer: its modules alone", *map(_short, found.values()), f"{share:.2f}", "1.15"])
+    rows += [_operations(host)] if sys.platform == "linux" and not ON_GPU else []
     return {
         "title": f"adapt: {MODELS}, {STEPS} steps, {ROUNDS} rounds; the last rows against ourselves without",
         "columns": ["", "ours", "peer", "ratio", "goal"],
         "rows": rows,
         "goal": "0.9 of diffusers' time and 0.8 of its memory; watching under 10 %",
     }
+
+
+def _operations(host: Host) -> list[str]:
+    """What a step of SD1.5 at its real size asks of a GPU, counted without one."""
+    ours, peer = (child(host, side, "operations_child", sizes_alone(host))["operations"] for side in ("ours", "peer"))
+    return ["operations a step asks of a GPU, fp16, 512 px", str(ours), str(peer), f"{ours / peer:.2f}", "0.9 of it"]
 
 
 def _short(value: float) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from devtools import emulation
 from devtools.hosts import Host, ensure_host
 
-from .adapt_run import child
+from .adapt_run import child, sizes_alone
 
 GIB = 2**30
 # GiB that are free on the device.
@@ -20,13 +19,12 @@ TRAININGS = {
 PICTURES = {("SD15", "float16"): (2, 4), ("SDXL", "float16"): (6, 8)}
 NAMES = {"SD15": "SD1.5, 512 px", "SDXL": "SDXL, 1024 px"}
 WEIGHTS = {"float16": "fp16", "float8_e4m3fn": "fp8"}
-DEVICE = {"AAI_DEVICE": "emulated", "AAI_EMULATED_HALF": "on", "AAI_EMULATED_SIZES": "on", "OMP_NUM_THREADS": "1"}
 
 
 def measure(version: str) -> dict:
     """The figures: {"title", "columns", "rows", "goal"}."""
     host = ensure_host(version)
-    environment = {**emulation.environment(host), **DEVICE}
+    environment = sizes_alone(host)
     asked = [("step", None, *model, free) for model, sizes in TRAININGS.items() for free in sizes]
     asked += [("edit", edits, *model, free) for model, sizes in PICTURES.items() for free in sizes for edits in (0, 1)]
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:

@@ -82,3 +82,22 @@ class TestWithoutACompiler:
         monkeypatch.setattr(emulation.shutil, "which", lambda name: f"/usr/bin/{name}" if installed else None)
         monkeypatch.setattr(emulation, "install_from_debian", lambda package: installed.append(package) or True)
         assert emulation._ensure_compiler() == "/usr/bin/g++" and installed == ["g++"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "a.h:3: error: 'at' is not a namespace\nerror: too many errors\n",
+            "'at' is not a namespace -- It takes PyTorch",
+        ),
+        ("a.s: fatal error: error writing to a.s: No space left on device\n", "No space left.*The disk is full"),
+    ],
+)
+def test_what_does_not_compile_is_one_sentence(tmp_path, said, told):
+    compiler, library = tmp_path / "c++", tmp_path / "device.so"
+    compiler.write_text(f"#!/bin/sh\ncat <<'END'\n{said}END\nexit 1\n")
+    compiler.chmod(0o755)
+    with pytest.raises(DevError, match=f"(?s)Compiling the emulated device.*{told}") as caught:
+        emulation._compile(str(compiler), tmp_path, 1, library)
+    assert "\n" not in str(caught.value) and not library.exists()

@@ -79,6 +79,7 @@ def imported_modules(path: Path) -> tuple[set[str], set[str]]:
 INSIDE_A_HOST = (
     "devtools/in_process.py",
     *("lab/bench/adapt_child.py", "lab/bench/adapt_models.py", "lab/bench/edit_child.py", "lab/bench/memory_child.py"),
+    "lab/bench/operations_child.py",
     "lab/reliability/fork_host.py",
     *("lab/scoreboard/inside.py", "lab/scoreboard/speed.py", "lab/scoreboard/studio.py"),
 )
