@@ -131,12 +131,24 @@ def command_bench(options, rest: list[str]) -> int:
 def command_reliability(options) -> int:
     host = ensure_host(options.host, development=True)
     arguments = ["-m", "lab.reliability", options.command, "--host", options.host]
-    for name in ("minutes", "count", "seed"):
+    if hasattr(options, "device"):
+        device.choose(host, options.device, options.dynamic)
+    for name in ("minutes", "count", "seed", "group"):
         if getattr(options, name, None) is not None:
             arguments += [f"--{name}", str(getattr(options, name))]
     if getattr(options, "picture", None):
         arguments += ["--picture", str(Path(options.picture).resolve())]
     return _run_in_host(host, arguments, cwd=ROOT)
+
+
+def _add_device(sub: argparse.ArgumentParser, devices: tuple[str, ...]) -> None:
+    sub.add_argument("--device", choices=devices, default="cpu", help="what ComfyUI computes on (%(default)s)")
+    sub.add_argument(
+        "--dynamic",
+        choices=("default", "off"),
+        default="default",
+        help=f"weights on a GPU: as ComfyUI does by itself, or off ({device.NOT_DYNAMIC})",
+    )
 
 
 def _add_reliability(add) -> None:
@@ -153,6 +165,11 @@ def _add_reliability(add) -> None:
     fuzz = add("fuzz", "damaged files, odd prompts and wrong values")
     fuzz.add_argument("--count", type=int, default=10_000, help="inputs (%(default)s)")
     fuzz.add_argument("--seed", type=int, default=20, help="of the inputs (%(default)s)")
+    flags = add("flags", "examples under each option with which people start ComfyUI")
+    flags.add_argument(
+        "--group", choices=("memory", "attention", "types", "caches", "files"), help="some of the options"
+    )
+    _add_device(flags, device.DEVICES)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,15 +190,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--frontend", metavar="VERSION", help="another front end, from the package index")
         return sub
 
-    def add_device(sub: argparse.ArgumentParser, devices: tuple[str, ...]) -> None:
-        sub.add_argument("--device", choices=devices, default="cpu", help="what ComfyUI computes on (%(default)s)")
-        sub.add_argument(
-            "--dynamic",
-            choices=("default", "off"),
-            default="default",
-            help=f"weights on a GPU: as ComfyUI does by itself, or off ({device.NOT_DYNAMIC})",
-        )
-
     host = add("host", "build a ComfyUI host and nothing else")
     host.add_argument("--print", action="store_true", help="print its version, python and folder as JSON")
     demo = add("demo", "run every example workflow in a real ComfyUI and write a page with the results")
@@ -192,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     test = add("test", "run the whole test suite; further arguments go to pytest")
     test.add_argument("--browser", action="store_true", help="fail, not skip, where no browser can open the editor")
-    add_device(test, device.DEVICES)
+    _add_device(test, device.DEVICES)
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")
@@ -204,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     registry.add_argument("--changes", action="store_true", help="instead: print the newest part of CHANGELOG.md")
     bench = add("bench", "run the benchmarks, peers beside us")
     bench.add_argument("name", nargs="?", help="one benchmark (default: all)")
-    add_device(bench, device.MEASURED)
+    _add_device(bench, device.MEASURED)
     bench.add_argument("--json", help="also write the figures to this file")
     _add_reliability(add)
     return parser

@@ -1,4 +1,4 @@
-"""Runs a soak, chaos or fuzz from the command line: `python dev.py soak|chaos|fuzz`."""
+"""Runs what tries to break the pack from the command line: `python dev.py soak|chaos|fuzz|flags`."""
 
 from __future__ import annotations
 
@@ -53,21 +53,32 @@ def run_fuzz(host, options) -> list[str]:
     return found.findings
 
 
+def run_flags(host, options) -> list[str]:
+    flags = part("flags")
+    found = list(flags.flags(host, options.group))
+    print(table(flags.COLUMNS, [row.cells() for row in found]))
+    return [finding for row in found for finding in row.findings]
+
+
+RUNS = {"soak": run_soak, "chaos": run_chaos, "fuzz": run_fuzz, "flags": run_flags}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__)
-    parser.add_argument("command", choices=("soak", "chaos", "fuzz"))
+    parser.add_argument("command", choices=tuple(RUNS))
     parser.add_argument("--host", required=True)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--group", default="")
     options = parser.parse_args()
     load_pack()
     report = importlib.import_module("aai_pack.devtools.report")
     hosts = importlib.import_module("aai_pack.devtools.hosts")
-    started, runs = time.monotonic(), {"soak": run_soak, "chaos": run_chaos, "fuzz": run_fuzz}
+    started = time.monotonic()
     try:
-        findings = runs[options.command](hosts.ensure_host(options.host, development=True), options)
+        findings = RUNS[options.command](hosts.ensure_host(options.host, development=True), options)
     except report.DevError as error:
         print(f"dev.py {options.command}: {error}", file=sys.stderr)
         return 1

@@ -68,6 +68,48 @@ def ordinary(seed: int = 7) -> dict:
     }
 
 
+def picture(text: str) -> dict:
+    """The picture of a prompt; node 9 saves its latent."""
+    return {**_begun(text), "8": _sampled(["1", 0], ["2", 0], ["4", 0]), "9": _saved_latent()}
+
+
+def edited(source: str, target: str, windows: float) -> dict:
+    """A picture and its edit, whose attention is injected for that share of the steps; node 9 saves their latents."""
+    inputs = {"model": ["1", 0], "source": ["2", 0], "target": ["5", 0], "latent": ["4", 0], "memory": "auto"}
+    inputs |= {"cross_end": windows, "self_end": windows, "controller": "AttentionRefine"}
+    return {
+        **_begun(source),
+        "5": _prompt(target),
+        "6": {"class_type": "AAI_P2PAttentionInject", "inputs": inputs},
+        "8": _sampled(["6", 0], ["6", 1], ["6", 2]),
+        "9": _saved_latent(),
+    }
+
+
+def _begun(text: str) -> dict:
+    """The pocket models (node 1), a prompt (2), an empty one (3), an empty picture (4)."""
+    return {
+        "1": {"class_type": "AAI_PocketModels", "inputs": {}},
+        "2": _prompt(text),
+        "3": _prompt(""),
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": SIDE, "height": SIDE, "batch_size": 1}},
+    }
+
+
+def _prompt(text: str) -> dict:
+    return {"class_type": "AAI_AudioTokenConditioning", "inputs": {"clip": ["1", 1], "text": text}}
+
+
+def _sampled(model: list, positive: list, latent: list, seed: int = 7) -> dict:
+    inputs = {"model": model, "positive": positive, "negative": ["3", 0], "latent_image": latent, "seed": seed}
+    inputs |= {"steps": 3, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    return {"class_type": "KSampler", "inputs": inputs}
+
+
+def _saved_latent() -> dict:
+    return {"class_type": "SaveLatent", "inputs": {"samples": ["8", 0], "filename_prefix": "edit"}}
+
+
 def training(steps: int, seed: int = 0, name: str = "trained") -> dict:
     """A sound, a picture, a training (node 5), its word saved (node 6)."""
     graph = heard("rooster")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from aai_pack.aai_models.errors import TrainingError
 from aai_pack.nodes.host.adapt import memory, training
+from aai_pack.nodes.host.adapt.frozen import frozen
 from aai_pack.nodes.host.adapt.preview import Options
 from aai_pack.nodes.host.base import folders
 from aai_pack.nodes.host.inject import loudness, prompt_to_prompt, source_memory, watch
@@ -109,6 +110,35 @@ class TestMemory:
         assert values_of(models) == before
         found = train(models, **settings)
         assert torch.equal(found.token.vectors["clip_l"], expected.token.vectors["clip_l"])
+
+
+class TestNoVram:
+    """ComfyUI's --novram leaves weights in RAM, whatever is free; a training needs them on the device."""
+
+    @pytest.fixture(autouse=True)
+    def novram(self, monkeypatch):
+        monkeypatch.setattr(mm, "vram_state", mm.VRAMState.NO_VRAM)
+
+    def test_a_training_is_the_same_and_leaves_nothing_on_the_device(self, models, monkeypatch):
+        with monkeypatch.context() as normal:
+            normal.setattr(mm, "vram_state", mm.VRAMState.NORMAL_VRAM)
+            expected = train(models)
+        mm.unload_all_models()
+        picture, values, before = edit(models, SOURCE, [TARGET])[1], values_of(models), torch.xpu.memory_allocated()
+        found = train(models)
+        assert found.losses == expected.losses
+        assert torch.xpu.memory_allocated() <= before and values_of(models) == values
+        assert torch.equal(edit(models, SOURCE, [TARGET])[1], picture)
+
+    def test_what_does_not_fit_is_a_sentence_and_leaves_nothing(self, models):
+        before = torch.xpu.memory_allocated()
+        torch.xpu.set_capacity(before + models[0].model_size() // 2)
+        with (
+            pytest.raises(TrainingError, match=r"more than the available memory.*use a smaller one"),
+            frozen(*models[:2]),
+        ):
+            pass
+        assert torch.xpu.memory_allocated() <= before
 
 
 def region_edit(models, model, **settings):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from aai_pack.devtools.server import Workspace
-from aai_pack.lab.reliability import chaos, curves, fuzz, jobs, measure, mutate, prompts, soak
+from aai_pack.lab.reliability import chaos, curves, flags, fuzz, jobs, measure, mutate, prompts, soak
 from aai_pack.lab.reliability.forked import ForkedHost
 from aai_pack.lab.reliability.serving import Served, prepared, write_photos
 from PIL import Image
@@ -51,6 +51,13 @@ def test_a_short_soak_sees_what_is_left_behind(at):
         assert measure.half_written(measure.files(at.workspace.root) - before) == [f"output/soak-batch/{path.name}"]
     finally:
         path.unlink()
+
+
+def test_a_server_that_was_started_otherwise(host, monkeypatch):
+    together = "--use-split-cross-attention --cache-none --disable-metadata --deterministic"
+    monkeypatch.setattr(flags, "OPTIONS", {"some": (together, "--no-such-option"), "others": ("",)})
+    (row,) = flags.flags(host, "some", ("01 Sound to picture",))
+    assert (row.options, row.ran, row.findings) == (together, 2, []) and max(row.source, row.closed) < 1e-4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="copies of a process")

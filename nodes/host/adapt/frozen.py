@@ -84,11 +84,14 @@ def frozen(model, clip, shape: list[int] | None = None):
     options are what they were.
     """
     diffusion, clip = whole_clone(model, "MODEL"), whole_clip(clip)
-    # In inference mode, where the host always loads: a move outside of it would spoil its weights for all that follows.
-    with torch.inference_mode():
-        load_whole([diffusion, clip.patcher], PLAIN * diffusion.memory_required(shape) if shape else 0.0)
+    needed = PLAIN * diffusion.memory_required(shape) if shape else 0.0
     models = FrozenModels(diffusion, clip)
-    with gradients(), _text_options(clip), frozen_aliases(diffusion.model):
+    with (
+        whole([diffusion, clip.patcher], needed),
+        gradients(),
+        _text_options(clip),
+        frozen_aliases(diffusion.model),
+    ):
         diffusion.pre_run()
         try:
             models.text_ready()
@@ -102,10 +105,9 @@ def frozen(model, clip, shape: list[int] | None = None):
 def frozen_text(clip, **options):
     """The same for text encoders alone; gives a CLIP to encode with. `options` are the host's, for its text encoders."""
     clip = whole_clip(clip)
-    with torch.inference_mode():
-        load_whole([clip.patcher])
     encoder = clip.cond_stage_model
     with (
+        whole([clip.patcher]),
         gradients(),
         _text_options(clip, **options),
         frozen_aliases(encoder, dtype=torch.float32),
@@ -138,22 +140,43 @@ def whole_clip(clip):
     return clone
 
 
+@contextlib.contextmanager
+def whole(patchers: list, needed: float = 0.0):
+    """Models in full on their devices, as `load_whole` puts them there."""
+    try:
+        # In inference mode, where the host always loads: a move outside of it would spoil its weights for all that follows.
+        with torch.inference_mode():
+            load_whole(patchers, needed)
+        yield
+    finally:
+        if mm.vram_state is mm.VRAMState.NO_VRAM:  # where the host leaves next to nothing on a device
+            _take_off(patchers)
+
+
+def _take_off(patchers: list) -> None:
+    others = [loaded for loaded in mm.current_loaded_models if loaded.model not in patchers]
+    with torch.inference_mode():
+        for device in {patcher.load_device for patcher in patchers}:
+            mm.free_memory(1e30, device, keep_loaded=others)
+
+
 def load_whole(patchers: list, needed: float = 0.0) -> None:
     """Load models in full with `needed` bytes beside them; raises `TrainingError` where there is no room."""
     try:
         mm.load_models_gpu(patchers, memory_required=needed, force_full_load=True)
-        in_part = any(getattr(patcher.model, "model_lowvram", False) for patcher in patchers)
+        for patcher in patchers:
+            # With --novram the host leaves weights in RAM all the same.
+            if getattr(patcher.model, "model_lowvram", False):
+                patcher.partially_load(patcher.load_device, 1 + patcher.model_size())
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        in_part = True
-    if in_part:
         size = sum(patcher.model_size() for patcher in patchers) / GIGABYTE
         raise TrainingError(
             f"The model and its text encoder need {size:.1f} GB, more than the available memory",
             "Training needs both completely in memory",
-            "Load the model in fp8, use a smaller one, close other programs, or start ComfyUI without --novram",
-        )
+            "Load the model in fp8, use a smaller one, or close other programs",
+        ) from None
 
 
 @contextlib.contextmanager
