@@ -45,7 +45,7 @@ def command_demo(options, rest: list[str]) -> int:
 
 def command_test(options, rest: list[str]) -> int:
     host = ensure_host(options.host, development=True)
-    device.choose(host, options.device, options.dynamic)
+    device.choose(host, options.device, options.dynamic, options.host_options)
     # pytest runs inside the ComfyUI tree, so that `import nodes` is the host's module and never this repository's.
     paths = [str(Path(a).resolve()) if Path(a.partition("::")[0]).exists() else a for a in rest]
     named = any(Path(a.partition("::")[0]).exists() for a in rest)
@@ -201,6 +201,9 @@ def _parser() -> argparse.ArgumentParser:
     test = add("test", "run the whole test suite; further arguments go to pytest")
     test.add_argument("--browser", action="store_true", help="fail, not skip, where no browser can open the editor")
     _add_device(test, device.DEVICES)
+    test.add_argument(
+        "--host-options", default="", help="more of ComfyUI's options: --host-options='--use-split-cross-attention'"
+    )
     serve = add("serve", "start ComfyUI with the pack linked in, to look at in a browser")
     serve.add_argument("--port", type=int, default=8188, help="port on this machine (%(default)s)")
     serve.add_argument("--folder", help="keep models, input and output in this folder (default: a temporary one)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from .report import DevError
 MEASURED = ("cpu", "cuda")
 DEVICES = (*MEASURED, "emulated")  # the last is an accelerator that a processor plays (emulation.py)
 TYPES = {"cpu": "cpu", "cuda": "cuda", "emulated": "xpu"}  # PyTorch's names
-DEVICE, DYNAMIC = "AAI_DEVICE", "AAI_DYNAMIC"
+DEVICE, DYNAMIC, OPTIONS = "AAI_DEVICE", "AAI_DYNAMIC", "AAI_HOST_OPTIONS"
 NOT_DYNAMIC = "--disable-dynamic-vram"
 
 
@@ -26,12 +27,13 @@ def arguments(comfyui: Path) -> tuple[str, ...]:
     """What ComfyUI's command line needs for this run; `comfyui` is the root of its tree.
 
     On a GPU nothing: what ComfyUI does there by itself is what its users have. Weights that stay whole instead of being
-    streamed must be asked for; a version without that argument knows no others.
+    streamed must be asked for; a version without that argument knows no others. Further options come last.
     """
+    further = tuple(shlex.split(os.environ.get(OPTIONS, "")))
     if current() == "cpu":
-        return ("--cpu",)
+        return ("--cpu", *further)
     knows = NOT_DYNAMIC in (comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
-    return (NOT_DYNAMIC,) if os.environ.get(DYNAMIC) == "off" and knows else ()
+    return (*((NOT_DYNAMIC,) if os.environ.get(DYNAMIC) == "off" and knows else ()), *further)
 
 
 def python_path() -> str:
@@ -39,8 +41,11 @@ def python_path() -> str:
     return str(emulation.PARTS) if current() == "emulated" else ""
 
 
-def choose(host: Host, device: str, dynamic: str) -> None:
-    """Make `device` that of this process and of all that it starts. Raises `DevError` (exit code 2) without a GPU."""
+def choose(host: Host, device: str, dynamic: str, options: str = "") -> None:
+    """Make `device` that of this process and of all that it starts, and `options` those that ComfyUI is started with.
+
+    Raises `DevError` (exit code 2) without a GPU.
+    """
     if device == "cuda" and not _has_cuda(host):
         raise DevError(
             "There is no GPU that this host's PyTorch can use through CUDA. Run with --device cpu, or on such a machine.",
@@ -48,7 +53,7 @@ def choose(host: Host, device: str, dynamic: str) -> None:
         )
     if device == "emulated":
         os.environ |= emulation.environment(host)
-    os.environ |= {DEVICE: device, DYNAMIC: dynamic}
+    os.environ |= {DEVICE: device, DYNAMIC: dynamic, OPTIONS: options}
 
 
 def _has_cuda(host: Host) -> bool:

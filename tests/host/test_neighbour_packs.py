@@ -72,11 +72,11 @@ def like_nag_of_kjnodes(model):
 
 
 def like_sage_of_kjnodes(model):
-    """KJNodes' choice of another attention: an override that computes every call in another way."""
+    """KJNodes' choice of another attention: an override that computes every call in another way, with queries of few bits."""
 
     def override(_, q, k, v, heads, *args, **options):
         options.pop("_inside_attn_wrapper", None)
-        return attention.attention_basic.__wrapped__(q, k, v, heads, *args, **options)
+        return attention.attention_basic.__wrapped__((8 * q).round() / 8, k, v, heads, *args, **options)
 
     clone = model.clone()
     clone.model_options["transformer_options"]["optimized_attention_override"] = override

@@ -22,24 +22,27 @@ def tree(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "dynamic", "known", "expected"),
+    ("chosen", "dynamic", "options", "known", "expected"),
     [
-        ("cpu", "default", True, ("--cpu",)),
-        ("cpu", "off", True, ("--cpu",)),
-        ("cuda", "default", True, ()),
-        ("cuda", "off", True, ("--disable-dynamic-vram",)),
-        ("cuda", "off", False, ()),
+        ("cpu", "default", "", True, ("--cpu",)),
+        ("cpu", "off", "--cache-lru 3", True, ("--cpu", "--cache-lru", "3")),
+        ("cuda", "default", "", True, ()),
+        ("cuda", "off", "", True, ("--disable-dynamic-vram",)),
+        ("cuda", "off", "--fast", True, ("--disable-dynamic-vram", "--fast")),
+        ("cuda", "off", "", False, ()),
     ],
 )
-def test_arguments_of_a_host(tmp_path, monkeypatch, chosen, dynamic, known, expected):
+def test_arguments_of_a_host(tmp_path, monkeypatch, chosen, dynamic, options, known, expected):
     monkeypatch.setenv(device.DEVICE, chosen)
     monkeypatch.setenv(device.DYNAMIC, dynamic)
+    monkeypatch.setenv(device.OPTIONS, options)
     text = 'add_argument("--disable-dynamic-vram")' if known else 'add_argument("--cpu")'
     assert device.arguments(tree(tmp_path, text)) == expected
 
 
 def test_a_processor_is_the_default(tmp_path, monkeypatch):
     monkeypatch.delenv(device.DEVICE, raising=False)
+    monkeypatch.delenv(device.OPTIONS, raising=False)
     assert device.current() == "cpu" and device.arguments(tmp_path) == ("--cpu",)
 
 
