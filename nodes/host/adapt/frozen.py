@@ -168,15 +168,17 @@ def load_whole(patchers: list, needed: float = 0.0) -> None:
             # With --novram the host leaves weights in RAM all the same.
             if getattr(patcher.model, "model_lowvram", False):
                 patcher.partially_load(patcher.load_device, 1 + patcher.model_size())
+        return
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        size = sum(patcher.model_size() for patcher in patchers) / GIGABYTE
-        raise TrainingError(
-            f"The model and its text encoder need {size:.1f} GB, more than the available memory",
-            "Training needs both completely in memory",
-            "Load the model in fp8, use a smaller one, or close other programs",
-        ) from None
+    # Only here has the error let go of what was loaded.
+    size = sum(patcher.model_size() for patcher in patchers) / GIGABYTE
+    raise TrainingError(
+        f"The model and its text encoder need {size:.1f} GB, more than the available memory",
+        "Training needs both completely in memory",
+        "Load the model in fp8, use a smaller one, or close other programs",
+    )
 
 
 @contextlib.contextmanager
