@@ -33,7 +33,8 @@ def arguments(comfyui: Path) -> tuple[str, ...]:
     if current() == "cpu":
         return ("--cpu", *further)
     knows = NOT_DYNAMIC in (comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
-    return (*((NOT_DYNAMIC,) if os.environ.get(DYNAMIC) == "off" and knows else ()), *further)
+    whole = (NOT_DYNAMIC,) if os.environ.get(DYNAMIC) == "off" and knows else ()
+    return (*whole, *further)
 
 
 def python_path() -> str:

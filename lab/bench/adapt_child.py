@@ -125,21 +125,28 @@ def between(moments: list[float]) -> list[float]:
 def peer(_) -> dict:
     """The loop of diffusers' examples/textual_inversion/textual_inversion.py with latents made before (which it does
     not do, and which spares it a pass of the VAE in each step)."""
-    import torch
-    from adapt_models import as_diffusers, build
+    from adapt_models import build
 
-    model, clip, vae = build()
-    unet, text = as_diffusers(model, clip)
-    with torch.inference_mode():
-        latents = torch.cat([model.model.process_latent_in(vae.encode(p)) for p in references()])
-        tokens = [entry[0] for entry in clip.tokenize("a photo of")["l"][0]]
-    latents = latents.clone()
-    same = agreement(model, clip, unet, text, tokens)
-    del model, clip, vae
+    models = build()
+    unet, text, latents, tokens = as_peer(models, SIDE)
+    same = agreement(*models[:2], unet, text, tokens)
+    del models
     peak, seconds = (PeakOnGPU if ON_GPU else Peak)(), []
     peak.start()
     loss = textual_inversion(unet, text, latents, tokens, STEPS + 1, lambda: seconds.append(clock()))
     return {"step": statistics.median(between(seconds)), "peak": peak.stop(), "loss": loss, "same": same}
+
+
+def as_peer(models, side: int):
+    """What diffusers' loop takes: (UNet, text encoder, latents of the references, tokens of a prompt)."""
+    import torch
+    from adapt_models import as_diffusers
+
+    model, clip, vae = models
+    with torch.inference_mode():
+        latents = torch.cat([model.model.process_latent_in(vae.encode(p)) for p in references(side)])
+        tokens = [entry[0] for entry in clip.tokenize("a photo of")["l"][0]]
+    return *as_diffusers(model, clip), latents.clone(), tokens
 
 
 def textual_inversion(unet, text, latents, tokens: list[int], steps: int, after_step) -> float:

@@ -3,8 +3,8 @@
     python operations_child.py ours|peer ARGUMENTS_AS_JSON
 
 SD1.5 at its real size in fp16. The working folder is a ComfyUI tree, the device is the emulated one with sizes alone: what
-is asked of it is what a GPU is asked, and nothing large is computed. On a fast GPU a step of batch 1 takes about as long as
-it takes to ask.
+is asked of it is what a GPU is asked, and nothing large is computed. A part of a step of batch 1 on a fast
+GPU is waiting to be asked.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).parent))
-import adapt_child
-from adapt_child import answer, references, train
+from adapt_child import answer, as_peer, textual_inversion, train
 
 STEPS, SIDE = 3, 512
 # Besides views, whose results are told by their schema: these give memory or a shape and run nothing.
@@ -59,17 +57,12 @@ def ours(_) -> dict:
 
 
 def peer(_) -> dict:
-    from adapt_models import as_diffusers, build
+    from adapt_models import build
     from torch.fx.experimental import _config
 
     _config.meta_nonzero_assume_all_nonzero = True  # a mask of large rows has no values here: all of them are taken
-    model, clip, vae = build()
-    unet, text = as_diffusers(model, clip)
-    with torch.inference_mode():
-        latents = torch.cat([model.model.process_latent_in(vae.encode(p)) for p in references(SIDE)])
-        tokens = [entry[0] for entry in clip.tokenize("a photo of")["l"][0]]
-    latents = latents.clone()
-    return counted(lambda after: adapt_child.textual_inversion(unet, text, latents, tokens, STEPS, after))
+    peer_of_ours = as_peer(build(), SIDE)
+    return counted(lambda after_step: textual_inversion(*peer_of_ours, STEPS, after_step))
 
 
 if __name__ == "__main__":

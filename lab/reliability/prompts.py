@@ -56,14 +56,12 @@ def varied(graph: dict, rng: random.Random) -> dict:
 
 def ordinary(seed: int = 7) -> dict:
     """A workflow of ComfyUI's own nodes on the pocket models; node 6 saves its latent."""
-    sampled = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0], "seed": seed}
-    sampled |= {"steps": 3, "cfg": 5.0, "sampler_name": "euler_ancestral", "scheduler": "normal", "denoise": 1.0}
     return {
         "1": {"class_type": "AAI_PocketModels", "inputs": {}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "a photo of a dog on a beach"}},
         "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ""}},
         "4": {"class_type": "EmptyLatentImage", "inputs": {"width": SIDE, "height": SIDE, "batch_size": 2}},
-        "5": {"class_type": "KSampler", "inputs": sampled},
+        "5": _sampled(["1", 0], ["2", 0], ["4", 0], "euler_ancestral", seed),
         "6": {"class_type": "SaveLatent", "inputs": {"samples": ["5", 0], "filename_prefix": "ordinary"}},
     }
 
@@ -100,9 +98,9 @@ def _prompt(text: str) -> dict:
     return {"class_type": "AAI_AudioTokenConditioning", "inputs": {"clip": ["1", 1], "text": text}}
 
 
-def _sampled(model: list, positive: list, latent: list, seed: int = 7) -> dict:
+def _sampled(model: list, positive: list, latent: list, sampler: str = "euler", seed: int = 7) -> dict:
     inputs = {"model": model, "positive": positive, "negative": ["3", 0], "latent_image": latent, "seed": seed}
-    inputs |= {"steps": 3, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    inputs |= {"steps": 3, "cfg": 5.0, "sampler_name": sampler, "scheduler": "normal", "denoise": 1.0}
     return {"class_type": "KSampler", "inputs": inputs}
 
 
